@@ -8,7 +8,7 @@ import pytest
 
 from chat_endpoints import HEAD, UNSURE, chunked, events_of, saying
 from chat_files import chat_document
-from edgecascade.runtime import ChatCascade, ChatReason, InvalidReply, NoReply, Source
+from edgecascade.runtime import ArgumentError, ChatCascade, ChatReason, InvalidReply, NoReply, Source
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
@@ -70,6 +70,21 @@ def test_failures_are_exceptions(path: Path, fake: Any, nowhere: str) -> None:
         cascade.complete(MESSAGES)
     assert caught.value.local.startswith("local: cannot connect")
     assert caught.value.status == 503
+
+
+@pytest.mark.parametrize("messages", ["Hi", b"Hi", [], None, 5, ["Hi"], [{"role": "user"}], [{"content": "Hi"}], {}])
+def test_what_is_no_message_is_refused_before_anyone_is_asked(path: Path, fake: Any, messages: Any) -> None:
+    """A message of the assistant may call a tool, and say nothing."""
+    local, remote = fake(saying(["near"])), fake(saying(["no"]))
+    with ChatCascade.load(path, local=local.url, remote=remote.url) as cascade:
+        with pytest.raises(ArgumentError, match=r"^messages: expected"):
+            cascade.complete(messages)
+        with pytest.raises(ArgumentError, match=r"^messages: expected"):
+            next(cascade.stream(messages))
+        assert local.requests == remote.requests == []
+        call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        cascade.complete([*MESSAGES, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "3"}])
+        assert len(local.requests) == 1
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9])

@@ -234,13 +234,15 @@ def test_models_health_and_errors_have_the_form_that_clients_expect(fake: Any, g
     assert [one["id"] for one in found.request("GET", "/v1/models").json()["data"]] == ["both"]
     assert found.request("GET", "/v1/models/both").json()["object"] == "model"
     assert found.request("GET", "/health").json()["circuits"] == {"local": "closed", "remote": "closed"}
+    messages: list[Any] = [[], "Hi", None, ["Hi"], [{"content": "Hi"}], [{"role": "user"}], {"role": "user"}]
+    malformed = [json.dumps({"messages": one}).encode() for one in messages]
     for status, method, path, body in (
         (404, "GET", "/v1/models/other", None),
         (404, "POST", "/v1/embeddings", b"{}"),
         (405, "GET", "/v1/chat/completions", None),
         (400, "POST", "/v1/chat/completions", b"{"),
         (400, "POST", "/v1/chat/completions", b"[]"),
-        (400, "POST", "/v1/chat/completions", b'{"messages": []}'),
+        *((400, "POST", "/v1/chat/completions", one) for one in malformed),
         (400, "POST", "/v1/chat/completions", b'{"messages": [{"role": "user", "content": "Hi"}], "stream": "false"}'),
         (413, "POST", "/v1/chat/completions", b" " * (33 << 20)),
     ):
@@ -248,7 +250,7 @@ def test_models_health_and_errors_have_the_form_that_clients_expect(fake: Any, g
         assert got.status == status, path
         assert got.json()["error"]["type"] == "invalid_request_error"
         assert got.json()["error"]["message"]
-        assert ("messages" in got.json()["error"]["message"]) == (body == b'{"messages": []}')
+        assert ("messages" in got.json()["error"]["message"]) == (body in malformed)
 
 
 def test_pages_in_browsers_are_refused(fake: Any, gateway: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import reprlib
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ __all__ = ["ChatCascade"]
 
 _T = TypeVar("_T")
 _LONGEST = 86_400.0  # seconds
+_SPEAK = ("system", "developer", "user")  # those of other roles may call tools instead
 
 
 class ChatCascade:
@@ -146,6 +148,7 @@ class ChatCascade:
             fields: further fields of the request, such as `temperature` and `max_tokens`.
 
         Raises:
+            ArgumentError: the messages are no messages; nothing was sent.
             NoReply: neither endpoint replied.
         """
         return self._run(self.complete_async(messages, **fields))
@@ -153,7 +156,7 @@ class ChatCascade:
     async def complete_async(self, messages: Sequence[Mapping[str, Any]], **fields: Any) -> ChatAnswer:
         """Return the reply to messages, in the running event loop; as `complete`."""
         started = time.monotonic()
-        reply = await self.open({"messages": list(messages), **fields, "stream": False}, annotate=False)
+        reply = await self.open({"messages": messages, **fields, "stream": False}, annotate=False)
         try:
             body = b"".join([piece async for piece in reply.pieces()])
         finally:
@@ -181,6 +184,7 @@ class ChatCascade:
             fields: further fields of the request.
 
         Raises:
+            ArgumentError: the messages are no messages; nothing was sent.
             NoReply: neither endpoint replied.
             InvalidReply: the stream broke.
         """
@@ -196,9 +200,10 @@ class ChatCascade:
         """Give the open reply to messages: its `verdict` and, from `pieces()`, the bytes of its events.
 
         Raises:
+            ArgumentError: the messages are no messages; nothing was sent.
             NoReply: neither endpoint replied.
         """
-        reply = await self.open({"messages": list(messages), **fields, "stream": True})
+        reply = await self.open({"messages": messages, **fields, "stream": True})
         try:
             yield reply
         finally:
@@ -213,9 +218,10 @@ class ChatCascade:
                 not.
 
         Raises:
+            ArgumentError: its messages are no messages; nothing was sent.
             NoReply: neither endpoint replied.
         """
-        return await self._router.open(request, annotate=annotate)
+        return await self._router.open({**request, "messages": _checked(request.get("messages"))}, annotate=annotate)
 
     def cancelled(self) -> None:
         """Count a request that its client gave up."""
@@ -309,6 +315,21 @@ def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+
+
+def _checked(messages: Any) -> list[Mapping[str, Any]]:
+    """Return messages as a list.
+
+    Raises:
+        ArgumentError: they are something else.
+    """
+    if not isinstance(messages, Sequence) or isinstance(messages, str | bytes) or not messages:
+        raise ArgumentError(f"messages: expected a list of one or more messages, got {reprlib.repr(messages)}")
+    for one in messages:
+        role = one.get("role") if isinstance(one, Mapping) else None
+        if not isinstance(role, str) or (role in _SPEAK and one.get("content") is None):
+            raise ArgumentError(f"messages: expected each with a `role` and a `content`, got {reprlib.repr(one)}")
+    return list(messages)
 
 
 def _read(path: str | os.PathLike[str]) -> ChatDocument:

@@ -18,7 +18,7 @@ from aiohttp import web
 from edgecascade.runtime.chat.cascade import ChatCascade
 from edgecascade.runtime.chat.open_reply import OpenReply
 from edgecascade.runtime.metrics.prometheus import CONTENT_TYPE
-from edgecascade.types.errors import NoReply
+from edgecascade.types.errors import ArgumentError, NoReply
 
 __all__ = ["application", "serve"]
 
@@ -111,6 +111,8 @@ class _Handlers:
         except asyncio.CancelledError:
             self._cascade.cancelled()
             raise
+        except ArgumentError as error:
+            return _error(400, str(error), "invalid_request")
         except NoReply as error:
             wait = {} if error.retry_after is None else {"Retry-After": f"{error.retry_after:.0f}"}
             return _error(error.status, str(error), "no_endpoint_replied", wait)
@@ -156,7 +158,7 @@ async def _asked(request: web.Request) -> dict[str, Any]:
     """Return the fields of a request.
 
     Raises:
-        web.HTTPException: the body is too large, came too slowly, or is no object with messages.
+        web.HTTPException: the body is too large, came too slowly, or is no object.
     """
     try:
         body = await asyncio.wait_for(request.read(), _PATIENCE)
@@ -168,9 +170,6 @@ async def _asked(request: web.Request) -> dict[str, Any]:
         raise web.HTTPBadRequest(text="the body: expected JSON, got something else") from error
     if not isinstance(found, dict):
         raise web.HTTPBadRequest(text="the body: expected a JSON object, got another value")
-    messages = found.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise web.HTTPBadRequest(text="messages: expected a list of one or more messages")
     if not isinstance(found.get("stream"), bool | None):
         raise web.HTTPBadRequest(text="stream: expected true or false")
     return found
