@@ -74,6 +74,10 @@ def test_a_chat_address_is_calibrated_and_then_asked_the_same(
     (fields,) = fields_of(server)
     texts = {one["messages"][0]["content"].partition("Input: ")[2].partition("\n")[0] for one in server.requests}
     assert texts == set(np.load(moods / "cal.npz")["x"].tolist())
+    capsys.readouterr()
+    assert main(["inspect", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert {part for part in ("oracle-1", '"seed": 3', json.dumps(asked.prompt)) if part not in shown} == set()
 
     server.requests.clear()
     lines = tmp_path / "lines.txt"

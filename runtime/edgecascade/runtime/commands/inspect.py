@@ -16,6 +16,7 @@ from edgecascade.runtime.saturation import unsafe_weights
 from edgecascade.types.document import (
     FORMAT,
     TASK_FORMAT,
+    AskedChat,
     CascadeDocument,
     PolicyRecord,
     TaskDocument,
@@ -23,7 +24,7 @@ from edgecascade.types.document import (
     confusion_rows,
     is_chat_file,
 )
-from edgecascade.types.errors import ModelFileError
+from edgecascade.types.errors import ModelFileError, printable
 from edgecascade.types.estimate import curve_table
 
 __all__ = ["configure", "execute"]
@@ -133,6 +134,7 @@ def _model_rows(document: CascadeDocument) -> Iterator[tuple[str, str]]:
     yield from calibration_rows("remote", document.remote)
     if document.remote_chat is not None:
         yield "", str(document.remote_chat)
+        yield from (("", line) for line in _asked_lines(document.remote_chat))
     if document.remote_columns is not None:
         theirs = [
             document.labels[k] for k in sorted(range(len(document.labels)), key=document.remote_columns.__getitem__)
@@ -149,6 +151,17 @@ def _task_rows(document: TaskDocument) -> Iterator[tuple[str, str]]:
     outputs = _shorten(document.remote_outputs) or "as they come"
     yield "remote", f"mean value {document.remote.percent()}; outputs: {outputs}"
     yield "value", f"of an answer in [0, 1], by the verifier {task.verifier}; accuracies below are mean values"
+
+
+def _asked_lines(asked: AskedChat) -> Iterator[str]:
+    """Yield what else says how a generative model was asked."""
+    yield f"reported as {printable(asked.reported) or 'nothing'}; fields {json.dumps(dict(asked.fields))}"
+    if asked.prompt is not None:
+        prompt = asked.prompt if isinstance(asked.prompt, str) else list(asked.prompt)
+        yield f"prompt {printable(json.dumps(prompt, ensure_ascii=False))}"
+    if asked.scale is not None:
+        slope, intercept = asked.scale
+        yield f"log-odds of its confidence: {slope:.4g} times the mean log-probability {intercept:+.4g}"
 
 
 def _is_cross_fitted(policy: PolicyRecord) -> bool:
