@@ -105,6 +105,22 @@ def test_inputs_refused_by_egress_are_answered_locally(file: Path, link: Link, t
     assert len(link.asked) == 1
 
 
+@pytest.mark.parametrize("says", [1, "true", None])
+def test_only_true_lets_an_input_leave(file: Path, link: Link, says: Any) -> None:
+    """Neither does a coroutine, which is true to Python; numpy's true and false are as good as Python's."""
+
+    async def later(_: NDArray[Any]) -> bool:
+        return True
+
+    egresses: list[Any] = [lambda _: says, later, lambda _: np.False_]
+    for egress in egresses:
+        with Cascade.load(file, remote=link, egress=egress, deadline=5) as cascade:
+            assert cascade.predict(UNSURE).reason is Reason.EGRESS
+    assert not link.asked
+    with Cascade.load(file, remote=link, egress=lambda _: np.True_, deadline=5) as cascade:  # type: ignore[arg-type,return-value]
+        assert cascade.predict(UNSURE).reason is Reason.OFFLOADED
+
+
 def test_egress_cannot_change_what_is_sent(file: Path, link: Link) -> None:
     """An input that it tries to write to stays on the device: it is not sent in another form than egress saw."""
 

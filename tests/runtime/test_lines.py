@@ -169,6 +169,16 @@ def test_work_is_counted_with_the_time_left(capsys: pytest.CaptureFixture[str]) 
     ]
 
 
+@pytest.mark.parametrize("dtype", ["uint64", "int64", "uint8"])
+def test_whole_numbers_keep_all_digits(dtype: str) -> None:
+    """Also those beyond what a float holds, side by side with small ones."""
+    least, most = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    assert as_numbers([[least, most], [most - 1, 1]], np.dtype(dtype), "x").tolist() == [[least, most], [most - 1, 1]]
+    for wrong in (least - 1, most + 1):
+        with pytest.raises(InputError, match=dtype):
+            as_numbers([wrong, 1], np.dtype(dtype), "x")
+
+
 MIXED = ["a" * 50_000, *["b"] * 50_000]
 
 

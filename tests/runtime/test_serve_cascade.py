@@ -262,6 +262,10 @@ WRONG = {
     "a batch of nothing": (("--max-batch", "0"), ("--max-batch: ", "got 0")),
     "no runs at once": (("--instances", "0"), ("--instances: ", "got 0")),
     "a page for an origin": (("--cors", "https://example.org/page"), ("--cors: ", "example.org/page")),
+    "an origin in capitals": (("--cors", "https://Example.org"), ("--cors: ", "Example.org")),
+    "an origin with the usual port": (("--cors", "https://example.org:443"), ("--cors: ", "example.org:443")),
+    "a pattern for an origin": (("--cors", "https://*.example.org"), ("--cors: ", "*.example.org")),
+    "a name that is a folder": (("--name", ".."), ("--name: ", "'..'")),
 }
 
 

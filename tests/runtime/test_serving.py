@@ -535,6 +535,13 @@ def tensors(arrays: dict[str, NDArray[Any]]) -> tuple[bytes, int]:
     return head + raw, len(head)
 
 
+def test_binary_truth_is_0_or_1() -> None:
+    """To a model, a BOOL of another byte is neither true nor false."""
+    body, head = tensors({"odd": np.array([True, False])})
+    with pytest.raises(InputError, match="odd: expected bytes of 0 and 1"):
+        read_request(body[:-1] + b"\x02", head)
+
+
 def test_binary_tensors_are_read_wherever_they_begin() -> None:
     """Several tensors follow one another; numbers are aligned in memory whatever is before them."""
     given = {

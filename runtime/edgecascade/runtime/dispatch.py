@@ -20,7 +20,7 @@ from edgecascade.runtime.background import Background, DaemonPool
 from edgecascade.runtime.batch import Batch, bytes_of, concatenated, first_of, read_only, rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.reply import Reader, failure_of
-from edgecascade.runtime.request import TOO_LATE, Failure, Purpose, Request, State
+from edgecascade.runtime.request import TOO_LATE, Failure, Purpose, Request, State, allows
 from edgecascade.types.answer import NO_OUTPUTS, Prediction, Reason
 from edgecascade.types.errors import RemoteRefusal
 
@@ -224,7 +224,7 @@ class Dispatcher:
         if self.egress is None:
             return True
         try:
-            return bool(self.egress(first_of(read_only(sent))))  # what is sent is what it saw
+            return allows(self.egress, first_of(read_only(sent)))  # what is sent is what it saw
         except Exception as error:  # the application's own error: the input stays on the device
             self.log("egress failed", error=error)
             return False

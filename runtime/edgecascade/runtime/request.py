@@ -8,11 +8,28 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.types.answer import Prediction, Reason
 
-__all__ = ["TOO_LATE", "Failure", "Purpose", "Request", "State"]
+__all__ = ["TOO_LATE", "Failure", "Purpose", "Request", "State", "allows"]
+
+
+def allows(egress: Callable[[Any], bool], sent: Any) -> bool:
+    """Return whether the application's egress lets an input leave the device.
+
+    Raises:
+        TypeError: it says neither true nor false, such as the coroutine of an `async def`, which is true to Python.
+        Exception: whatever it raises.
+    """
+    said = egress(sent)
+    if isinstance(said, (bool, np.bool_)):
+        return bool(said)
+    if hasattr(said, "close"):
+        said.close()  # a coroutine, which would warn that nothing waits for it
+    raise TypeError(f"egress: expected True or False, got {type(said).__name__}")
 
 
 class Failure(NamedTuple):

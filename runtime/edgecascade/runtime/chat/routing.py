@@ -31,6 +31,7 @@ from edgecascade.runtime.chat.open_reply import (
 )
 from edgecascade.runtime.chat.reply import LocalReply
 from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.request import allows
 from edgecascade.runtime.watch.alarms import Alarm
 from edgecascade.types.answer import Source
 from edgecascade.types.document import ChatDocument
@@ -306,7 +307,7 @@ class Router:
         if self._egress is None:
             return True
         try:
-            return bool(self._egress(asked.fields))
+            return allows(self._egress, asked.fields)
         except Exception as error:  # what the application's own function raises must not let the request leave
             _LOG.warning("egress raised %s: the request stays on the device", type(error).__name__)
             return False

@@ -340,6 +340,10 @@ def as_numbers(value: Any, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
     kinds = set(map(type, flat))
     if not kinds <= ({bool} if dtype.kind == "b" else {int, float}):
         raise InputError(f"{name}: expected {wanted} in arrays of equal lengths, got other values")
+    if dtype.kind in "iu" and kinds == {int}:  # numpy would make floats of large ones
+        if min(flat) < np.iinfo(dtype).min or max(flat) > np.iinfo(dtype).max:
+            raise InputError(f"{name}: expected numbers that fit {dtype}, got one out of range")
+        return np.array(flat, dtype).reshape(shape)
     try:  # only now: numpy would pad strings to the longest one
         given = np.array(flat).reshape(shape)
     except (ValueError, OverflowError) as error:

@@ -21,7 +21,8 @@ from edgecascade.types.errors import ArgumentError
 __all__ = ["configure", "execute"]
 
 _LARGE = 16  # requests of more inputs than a batch that run at once; each may wait in a thread for its deadline
-_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s@]+")
+_ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?")
+_USUAL_PORTS = {"http": "80", "https": "443"}  # which browsers leave out
 _OF_ANY_FILE = (
     *("help", "help_all", "files", "name", "host", "port", "token_file", "cors", "max_batch", "instances", "cascade"),
     *("threads", "providers", "fallback", "engine_cache", "log_json"),
@@ -69,9 +70,11 @@ def execute(arguments: Namespace) -> int:
     for name in ("max_batch", "instances"):
         if (given := getattr(arguments, name)) is not None and given < 1:
             raise ArgumentError(f"{flag(name)}: expected 1 or more, got {given}")
-    wrong = next((one for one in arguments.cors if not _ORIGIN.fullmatch(one)), None)
+    wrong = next((one for one in arguments.cors if not _is_origin(one)), None)
     if wrong is not None:
-        raise ArgumentError(f"--cors: expected an origin such as https://example.org, or *, got {wrong!r}")
+        raise ArgumentError(
+            f"--cors: expected an origin as browsers send it, such as https://example.org, or *, got {wrong!r}"
+        )
     files = _by_name(arguments.files, arguments.name)
     check_cascade_arguments(arguments)
     token, console = read_token(arguments.token_file), Console()
@@ -91,20 +94,28 @@ def execute(arguments: Namespace) -> int:
     return 0
 
 
+def _is_origin(text: str) -> bool:
+    """Return whether a browser may send this as an origin: in small ASCII letters, without the usual port."""
+    found = _ORIGIN.fullmatch(text)
+    if found is None:
+        return text == "*"
+    return found["port"] != _USUAL_PORTS.get(found["scheme"], "") and int(found["port"] or 0) < 65536
+
+
 def _by_name(files: Sequence[str], name: str | None) -> dict[str, str]:
     """Return the files by name.
 
     Raises:
         ArgumentError: a name is not one, or is given twice.
     """
-    if name is not None and (not name or "/" in name):
+    if name is not None and (name in ("", ".", "..") or "/" in name):
         raise ArgumentError(f"--name: expected a name without a slash, got {name!r}")
     if name is not None and len(files) > 1:
         raise ArgumentError(f"--name: expected with a single file, got {len(files)} files; write NAME=FILE for each")
     found: dict[str, str] = {}
     for file in files:
         given, equals, path = file.partition("=")
-        if not equals or not given or "/" in given or os.path.exists(file):
+        if not equals or given in ("", ".", "..") or "/" in given or os.path.exists(file):
             given, path = name or ("model" if len(files) == 1 else Path(file).stem), file
         if given in found:
             raise ArgumentError(f"FILE: expected a name for each, got {given} twice; write NAME=FILE")

@@ -187,6 +187,8 @@ def _from_bytes(name: str, tensor: Mapping[str, Any], raw: memoryview) -> NDArra
             wanted = n * NUMPY[datatype].itemsize
             raise InputError(f"{name}: expected {wanted} bytes for {datatype} {shape}, got {len(raw)}")
         array = np.frombuffer(raw, NUMPY[datatype]).reshape(shape)
+        if datatype == "BOOL" and raw and np.frombuffer(raw, np.uint8).max() > 1:  # neither true nor false to a model
+            raise InputError(f"{name}: expected bytes of 0 and 1 for BOOL, got others")
         return np.require(array, requirements="A")  # the tensor may begin anywhere
     if n > _MOST_BYTES:
         raise InputError(f"{name}: expected at most {_MOST_BYTES} elements of BYTES, got {n}")
