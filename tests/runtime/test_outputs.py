@@ -92,6 +92,10 @@ def test_run_and_serve_add_outputs_whichever_model_answered(tmp_path: Path, caps
     assert main([*table[:-2], "--outputs", "embedding"]) == 0
     column = pq.read_table(tmp_path / "answers.parquet")["embedding"].combine_chunks()
     np.testing.assert_array_equal(column.to_numpy_ndarray(), np.tile(ROWS, 4))
+    pq.write_table(pa.table({"z": list(ROWS)})[:0], tmp_path / "none.parquet")
+    none = ["run", str(path), str(tmp_path / "none.parquet"), "-o", str(tmp_path / "no_answers.parquet")]
+    assert main([*none, "--outputs", "embedding"]) == 0
+    assert pq.read_schema(tmp_path / "no_answers.parquet") == pq.read_schema(tmp_path / "answers.parquet")
     assert main([*arguments, "--outputs", "features"]) == 2
     assert "--outputs: expected names among" in capsys.readouterr().err
     with ThreadPoolExecutor(1) as threads, Cascade.load(path, outputs=["embedding"], remote=np.negative) as cascade:

@@ -82,6 +82,21 @@ def test_a_process_opens_a_recipe_once(file: Path) -> None:
         assert again(cascade).policy == cascade.policy
 
 
+def test_the_pickled_policy_is_in_force_after_a_swap(file: Path) -> None:
+    """And what was swapped in this process is found again by its new policy."""
+    with Cascade.load(file) as cascade:
+        pickled, before = pickle.dumps(cascade), cascade.policy
+        copied = pickle.loads(pickled)
+        copied.swap(replace(before, threshold=0.5))
+        assert again(copied) is copied
+        assert copied.policy.threshold == 0.5
+        other = pickle.loads(pickled)
+        assert other.policy == before
+        assert pickle.loads(pickled) is other
+        copied.close()
+        other.close()
+
+
 def test_another_file_at_the_path_is_refused(make_file: Callable[..., Path]) -> None:
     """Whether it was written before or after pickling, and if there is none."""
     path = make_file()

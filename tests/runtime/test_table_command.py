@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgecascade.cli import main
 from edgecascade.runtime import Cascade
+from edgecascade.runtime.commands import table as table_command
 
 Write = Callable[..., Path]
 
@@ -108,7 +110,7 @@ def test_parts_of_another_run_are_not_taken(
 ) -> None:
     """Of another threshold, table or file; the message names what differs, and the folder."""
     with monkeypatch.context() as patch:
-        patch.setattr("shutil.rmtree", lambda _: None)
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
         assert run(pair, rows) == 0
     rows.with_name("answers.parquet").unlink()
     capsys.readouterr()
@@ -116,6 +118,113 @@ def test_parts_of_another_run_are_not_taken(
     (said,) = capsys.readouterr().err.splitlines()
     assert "policy" in said
     assert str(rows.with_name("answers.parquet.parts")) in said
+
+
+@pytest.mark.parametrize("other", ["--remote-output", "content"])
+def test_parts_of_another_remote_are_not_taken(
+    pair: Path, rows: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    """Of another output at the same address, or of another model in the same file."""
+    remote = rows.with_name("remote.onnx")
+    remote.write_bytes((pair / "remote.onnx").read_bytes())
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        assert run(pair, rows, "--remote", remote) == 0
+    rows.with_name("answers.parquet").unlink()
+    options: list[object] = ["--remote", remote]
+    if other == "content":
+        model = onnx.load(remote)
+        model.doc_string = "another"
+        onnx.save(model, remote)
+    else:
+        options += ["--remote-output", onnx.load(remote).graph.output[0].name]
+    capsys.readouterr()
+    assert run(pair, rows, *options) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "with another" in said
+
+
+def test_a_second_run_is_refused(pair: Path, rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """While the first answers; its output is whole."""
+    codes: list[int] = []
+    ask = Cascade.predict_columns
+
+    def asked(self: Cascade, x: Any, **options: Any) -> Any:
+        if not codes:
+            codes.append(-1)
+            codes.append(run(pair, rows))
+        return ask(self, x, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Cascade, "predict_columns", asked)
+        assert run(pair, rows) == 0
+    assert codes == [-1, 2]
+    assert "answers.parquet.parts" in capsys.readouterr().err
+    assert pq.read_metadata(rows.with_name("answers.parquet")).num_rows == 400
+
+
+@pytest.mark.parametrize("damage", ["cut", "bytes", "none of its rows"])
+def test_a_damaged_part_is_answered_again(pair: Path, rows: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    """And only that one, before the output is written."""
+    output = rows.with_name("answers.parquet")
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        assert run(pair, rows) == 0
+    expected = pq.read_table(output)
+    output.unlink()
+    part = rows.with_name("answers.parquet.parts") / "3.parquet"
+    content = bytearray(part.read_bytes())
+    if damage == "cut":
+        part.write_bytes(content[:-100])
+    elif damage == "bytes":
+        content[60:80] = b"\xff" * 20
+        part.write_bytes(content)
+    else:
+        pq.write_table(pq.read_table(part)[:0], part)
+    answered: list[int] = []
+    ask = Cascade.predict_columns
+
+    def counted(self: Cascade, x: Any, **options: Any) -> Any:
+        answered.append(len(x))
+        return ask(self, x, **options)
+
+    monkeypatch.setattr(Cascade, "predict_columns", counted)
+    assert run(pair, rows) == 0
+    assert sum(answered) == 50
+    assert pq.read_table(output).equals(expected)
+
+
+def test_too_few_parts_are_no_output(pair: Path, rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although every row group was answered, one is lost before the output is written."""
+    finish = table_command._Job.finish
+
+    def lost(self: Any) -> str:
+        self._part(2).unlink()
+        return finish(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table_command._Job, "finish", lost)
+        assert run(pair, rows) == 2
+    assert not rows.with_name("answers.parquet").exists()
+    assert run(pair, rows) == 0
+    assert pq.read_metadata(rows.with_name("answers.parquet")).num_rows == 400
+
+
+def test_equal_numbers_are_read_in_pieces(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as others, although parquet stores them in a few bytes."""
+    pq.write_table(pa.table({"z": tensors(np.zeros((10_000, 3), np.float32))}), tmp_path / "rows.parquet")
+    monkeypatch.setattr(table_command, "_BYTES", 12_000)
+    asked: list[int] = []
+    ask = Cascade.predict_columns
+
+    def counted(self: Cascade, x: Any, **options: Any) -> Any:
+        asked.append(len(x))
+        return ask(self, x, **options)
+
+    monkeypatch.setattr(Cascade, "predict_columns", counted)
+    assert main(["run", str(file), str(tmp_path / "rows.parquet"), "-o", str(tmp_path / "answers.parquet")]) == 0
+    assert sum(asked) == 10_000
+    assert max(asked) <= 1000
 
 
 def test_a_remote_that_never_replies_has_an_exit_code(pair: Path, rows: Path) -> None:
@@ -176,6 +285,8 @@ def bad(kind: str, rows: Path) -> list[object]:
             writer.write_table(pa.table({"z": [[1.0, 2.0]]}, schema))
     elif kind == "other columns":
         pq.write_table(pa.table({"a": z[:, 0], "b": ["x"] * 4}), rows)
+    elif kind == "two columns of a name":
+        pq.write_table(pa.table([tensors(z), tensors(z)], names=["z", "z"]), rows)
     elif kind == "no parquet":
         rows.write_bytes(b"PAR1 and no more")
     else:
@@ -193,6 +304,10 @@ def bad(kind: str, rows: Path) -> list[object]:
         "no such column to keep": [*usual, "--keep", "q"],
         "a column as of answers": [*usual, "--keep", "label"],
         "no rows in a request": [*usual, "--request-inputs", "0"],
+        "every": [*usual, "--every", "2"],
+        "a port": [*usual, "--metrics", "99999"],
+        "a column twice": [*usual, "--columns", "z,z"],
+        "a column to keep twice": [*usual, "--keep", "z,z"],
         "outbox": [*usual, "--outbox", rows.with_name("outbox.db"), "--remote", "http://127.0.0.1:9/v2/models/m"],
     }
     return others.get(kind, usual)
@@ -202,7 +317,8 @@ BAD = [
     *("nulls", "null inside", "other lengths", "other length", "text", "whole numbers", "other row group"),
     *("other columns", "no parquet", "output exists", "missing", "output is the input", "output is no parquet"),
     *("no folder", "two tables", "no output", "no such column", "no such column to keep", "a column as of answers"),
-    *("no rows in a request", "outbox"),
+    *("no rows in a request", "outbox", "every", "a port", "a column twice", "a column to keep twice"),
+    "two columns of a name",
 ]
 
 

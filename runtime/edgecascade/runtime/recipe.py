@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Recipe", "Remade", "reopened"]
 
 _MOST = 8  # cascades that stay open in a process after they were unpickled
-_opened: dict[tuple[Any, ...], Cascade] = {}  # of this process, and of the one that it is a fork of
+_opened: list[tuple[int, str, Cascade]] = []  # with process and token, also of the process that this is a fork of
 _lock = RLock()
 
 
@@ -84,11 +84,11 @@ def reopened(path: str, sha256: str, token: str, arguments: Mapping[str, Any], p
     """
     from edgecascade.runtime.cascade import Cascade
 
-    key = (os.getpid(), token, policy)
+    here = os.getpid(), token
     with _lock:
-        found = _opened.get(key)
-        if found is not None and not found.closed:
-            return found
+        for *there, one in _opened:
+            if here == (*there,) and one.policy == policy and not one.closed:  # it may have been swapped
+                return one
         if not os.path.isfile(path):
             raise ModelFileError(f"{path}: expected the cascade file of the process that pickled it, got no such file")
         if _hash(path) != sha256:
@@ -98,9 +98,7 @@ def reopened(path: str, sha256: str, token: str, arguments: Mapping[str, Any], p
             found.swap(policy)
         if found.recipe is not None:
             found.recipe.token = token  # so that it is the same cascade if it is pickled again
-        while len(_opened) >= _MOST:
-            del _opened[next(iter(_opened))]
-        _opened[key] = found
+        _opened[:] = [*(one for one in _opened if not one[2].closed), (*here, found)][-_MOST:]
         return found
 
 

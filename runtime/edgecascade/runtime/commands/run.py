@@ -63,6 +63,8 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Answer every input."""
+    if arguments.metrics is not None and not 0 <= arguments.metrics < 65536:
+        raise ArgumentError(f"--metrics: expected a port from 0 to 65535, got {arguments.metrics}")
     table = check_table_arguments(arguments)
     sources = [] if table else _sources(arguments)
     console = Console()
@@ -159,8 +161,6 @@ async def _answer_live(
 def _sources(arguments: Namespace) -> list[Source]:
     if arguments.every < 1:
         raise ArgumentError(f"--every: expected 1 or more, got {arguments.every}")
-    if arguments.metrics is not None and not 0 <= arguments.metrics < 65536:
-        raise ArgumentError(f"--metrics: expected a port from 0 to 65535, got {arguments.metrics}")
     if (lines := arguments.inputs.count("-")) > 1:
         raise ArgumentError(f"inputs: expected - once, because standard input can be read once, got it {lines} times")
     return [read_source(one, every=arguments.every, anywhere=arguments.listen_anywhere) for one in arguments.inputs]

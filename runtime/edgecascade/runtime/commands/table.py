@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,10 +11,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edgecascade.cli import rare
 from edgecascade.runtime.bulk import Bulk
@@ -23,6 +27,7 @@ from edgecascade.runtime.commands.answering import Stop
 from edgecascade.runtime.commands.budget_arguments import with_flag
 from edgecascade.runtime.commands.console import Console, counting
 from edgecascade.runtime.commands.remote_arguments import flag
+from edgecascade.runtime.engine import numpy_dtype
 from edgecascade.runtime.remotes.remote import shown
 from edgecascade.runtime.tables import chosen_columns
 from edgecascade.types.answer import Reason
@@ -35,6 +40,7 @@ _ROWS, _BYTES, _IMAGE_BYTES = 8192, 16 << 20, 1 << 20  # most of what is read at
 _AHEAD = 2  # batches that are answered at the same time
 _TOGETHER = 1 << 16  # rows in a row group of the output
 _BUFFER = 1 << 20  # bytes
+_LEAST = {"BOOLEAN": 1, "INT32": 1, "INT64": 8, "FLOAT": 4, "DOUBLE": 8}  # bytes of a number of a type of parquet
 _ANSWER = ("label", "name", "confidence", "source", "reason", "advantage", "probabilities")
 
 
@@ -66,6 +72,12 @@ def check_table_arguments(arguments: Namespace) -> bool:
         if given is not None:
             raise ArgumentError(f"{given}: expected with --output, which names a new .parquet file, got no output")
         return False
+    if arguments.every != 1:
+        raise ArgumentError(f"--every: expected without --output, which answers every row, got {arguments.every}")
+    for name in ("columns", "keep"):
+        listed = _listed(getattr(arguments, name))
+        if twice := [one for one in listed if listed.count(one) > 1]:
+            raise ArgumentError(f"--{name}: expected every column once, got {twice[0]!r} twice")
     if len(tables) != 1 or len(arguments.inputs) != 1:
         raise ArgumentError(f"inputs: expected one .parquet file with --output, got {' '.join(arguments.inputs)}")
     if not output.lower().endswith(_PARQUET):
@@ -106,6 +118,7 @@ def answer_table(cascade: Cascade, arguments: Namespace, console: Console, stop:
         with _readable(path):
             table = opened.enter_context(pyarrow.parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False))
         job = _Job(cascade, arguments, table)
+        opened.enter_context(job.begun())
         left = job.left()
         total, of = sum(map(job.rows, left)), table.metadata.num_rows
         if total < of:
@@ -122,8 +135,7 @@ class _Job:
     """The answers to one table: a file for each row group in a folder beside the output, and at last the output.
 
     Raises:
-        ArgumentError: the folder has the parts of another job.
-        InputError: the table lacks a column.
+        InputError: the table lacks a column, or has two of one name.
     """
 
     def __init__(self, cascade: Cascade, arguments: Namespace, table: Any) -> None:
@@ -138,7 +150,28 @@ class _Job:
         wrong = next((name for name in self._keep if name not in names or name in taken), None)
         if wrong is not None:
             raise InputError(f"--keep: expected columns of {self._path} that no answer has, got {wrong!r}")
-        self._begin(_description(cascade, arguments, table, [*self._inputs, *self._keep]))
+        twice = next((name for name in (*self._inputs, *self._keep) if names.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"{self._path}: expected one column of the name {twice!r}, got {names.count(twice)}")
+        self._description = _description(cascade, arguments, table, [*self._inputs, *self._keep])
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """Keep other runs away from the folder, and remove damaged parts from it.
+
+        Raises:
+            ArgumentError: another run uses the folder, or it has the parts of another job.
+        """
+        self._folder.mkdir(exist_ok=True)
+        with _locked(self._folder):
+            if os.path.lexists(self._output):  # written by a run that has just ended
+                shutil.rmtree(self._folder, ignore_errors=True)
+                raise ArgumentError(f"--output: expected a new file, got {self._output}, which exists")
+            self._begin()
+            for group in self.done():
+                if not _is_whole(self._part(group), self.rows(group)):
+                    self._part(group).unlink()
+            yield
 
     def rows(self, group: int) -> int:
         """Return the number of rows in a row group."""
@@ -192,25 +225,38 @@ class _Job:
         import pyarrow.compute
         import pyarrow.parquet
 
-        counts: Counter[str] = Counter()
+        counts, expected = Counter[str](), self._table.metadata.num_rows
         with _whole(Path(self._output), self._folder) as (_, writer):
             for group in self.done():
-                with pyarrow.parquet.ParquetFile(self._part(group)) as part:
-                    for batch in part.iter_batches(_TOGETHER):
+                part = self._part(group)
+                with _readable(str(part)), pyarrow.parquet.ParquetFile(part) as answers:
+                    for batch in answers.iter_batches(_TOGETHER):
                         writer(batch)
                         for one in pyarrow.compute.value_counts(batch.column("reason")).to_pylist():
                             counts[one["values"]] += one["counts"]
             if not counts:
                 none = pyarrow.RecordBatch.from_pylist([], self._table.schema_arrow)
-                writer(self._answers(Columns.of([], len(self._cascade.labels)), none))
-        shutil.rmtree(self._folder)
+                writer(self._answers(self._no_answers(), none))
+            if counts.total() != expected:
+                raise InputError(
+                    f"{self._folder}: expected answers to {expected} rows, got {counts.total()}; run the command again"
+                )
+        shutil.rmtree(self._folder, ignore_errors=True)
         local, reasons = counts[Reason.CONFIDENT.value], ", ".join(f"{n} {one}" for one, n in counts.items())
         away = counts.total() - local
         return f"{counts.total()} answered: {local} locally, {away} to be forwarded ({reasons or 'none'})"
 
-    def _begin(self, description: dict[str, Any]) -> None:
-        about, before = self._folder / "job.json", {}
-        self._folder.mkdir(exist_ok=True)
+    def _no_answers(self) -> Columns:
+        """Return the columns of no row, with the outputs whose shape the model declares."""
+        outputs = {
+            name: np.zeros((0, *sides), numpy_dtype(one.type))
+            for name, one in self._cascade.outputs.items()
+            if len(sides := [side for side in one.shape[1:] if isinstance(side, int)]) == len(one.shape) - 1
+        }
+        return replace(Columns.of([], len(self._cascade.labels)), outputs=outputs)
+
+    def _begin(self) -> None:
+        about, before, description = self._folder / "job.json", {}, self._description
         if self.done():
             with suppress(OSError, ValueError):
                 before = json.loads(about.read_text(encoding="utf-8"))
@@ -231,7 +277,11 @@ class _Job:
     def _step(self, group: int) -> int:
         metadata = self._table.metadata.row_group(group)
         cells = [metadata.column(i) for i in range(metadata.num_columns)]
-        stored = sum(one.total_uncompressed_size for one in cells if one.path_in_schema.split(".")[0] in self._inputs)
+        stored = sum(  # many equal numbers are stored in fewer bytes than they have
+            max(one.total_uncompressed_size, one.num_values * _LEAST.get(one.physical_type, 0))
+            for one in cells
+            if one.path_in_schema.split(".")[0] in self._inputs
+        )
         most = _IMAGE_BYTES if self._cascade.inputs.images else _BYTES
         return max(1, min(_ROWS, int(most * metadata.num_rows // max(1, stored))))
 
@@ -256,8 +306,60 @@ class _Job:
         for name, array in columns.outputs.items():
             if array.dtype == object:
                 raise InputError(f"--outputs: expected {name!r} of one shape in every row, got others")
-            found[name] = array if array.ndim == 1 else pyarrow.FixedShapeTensorArray.from_numpy_ndarray(array)
+            found[name] = array if array.ndim == 1 else _tensors(array)
         return pyarrow.record_batch(found)
+
+
+def _tensors(array: Any) -> Any:
+    """Return rows as an Arrow column of tensors, also if there are none."""
+    import pyarrow
+
+    kind = pyarrow.fixed_shape_tensor(pyarrow.from_numpy_dtype(array.dtype), array.shape[1:])
+    flat = pyarrow.array(np.ascontiguousarray(array).reshape(-1))
+    return pyarrow.ExtensionArray.from_storage(
+        kind, pyarrow.FixedSizeListArray.from_arrays(flat, type=kind.storage_type)
+    )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which ends with the process; on systems without `fcntl` there is none.
+
+    Raises:
+        ArgumentError: another run holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    taken = ArgumentError(f"--output: expected no other run with it, got one that writes to {folder}")
+    path, held = folder / "lock", False
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError as error:  # the other has just removed the folder
+        raise taken from error
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = os.path.samestat(os.fstat(descriptor), os.stat(path))
+        if not held:
+            raise taken
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_whole(path: Path, rows: int) -> bool:
+    """Return whether a part has so many rows, and none of its pages is damaged."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as part:
+            return rows == sum(int(batch.num_rows) for batch in part.iter_batches(_TOGETHER))
+    except (OSError, pyarrow.ArrowException):
+        return False
 
 
 @contextmanager
@@ -282,7 +384,7 @@ def _whole(path: Path, folder: Path) -> Iterator[tuple[Path, Callable[[Any], Non
 
     def write(batch: Any) -> None:
         if not writers:
-            writers.append(pyarrow.parquet.ParquetWriter(part, batch.schema))
+            writers.append(pyarrow.parquet.ParquetWriter(part, batch.schema, write_page_checksum=True))
         writers[0].write_batch(batch)
 
     try:
@@ -295,6 +397,8 @@ def _whole(path: Path, folder: Path) -> Iterator[tuple[Path, Callable[[Any], Non
     for writer in writers:
         writer.close()
     if part.exists():
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(part, path)
 
 
@@ -316,6 +420,25 @@ def _description(cascade: Cascade, arguments: Namespace, table: Any, columns: li
         "columns": columns,
         "policy": repr(cascade.policy),
         "remote": None if arguments.remote is None else shown(arguments.remote),
+        "remote file": _digest(arguments.remote),
+        **{
+            flag(name): getattr(arguments, name) for name in ("remote_input", "remote_output", "remote_model", "answer")
+        },
+        "--remote-prompt": _digest(arguments.remote_prompt),
+        "--remote-fields": _digest(None, (arguments.remote_fields or "").encode()),  # they may hold secrets
         "probabilities": arguments.probabilities,
         "outputs": [*cascade.outputs],
     }
+
+
+def _digest(path: str | None, content: bytes = b"") -> str | None:
+    """Return the SHA-256 of a file, or of some content without one; None for an address."""
+    if path is None:
+        return hashlib.sha256(content).hexdigest()
+    if not os.path.isfile(path):
+        return None
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(_BUFFER):
+            digest.update(piece)
+    return digest.hexdigest()
