@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from chat_servers import MOODS, ChatServer, chat_server, mood_files, mood_sentences
 from edgecascade.calibration import fit_platt
@@ -211,6 +212,90 @@ def test_a_damaged_file_of_replies_is_named(moods: Path, server: ChatServer, tmp
         assert calibrate(moods, tmp_path / "local.onnx", server.url) == code
         assert bool(server.requests) == (code == 0)
     assert kept.read_text().count('"input"') == 100
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--remote-prompt", "missing"),
+        ("--remote-prompt", "plain.txt"),
+        ("--header-file", "missing"),
+        ("--header-file", "plain.txt"),
+        ("--remote-examples", "missing.npz"),
+        ("--remote-fields", '{"stream": true}'),
+        ("--remote-kind", "logits"),
+        ("--prior", "0.2,0.3,0.5"),
+        ("--bins", "0"),
+        ("--data", "floats.npz"),
+        ("-o", "taken.onnx"),
+        ("-o", "damaged.onnx"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments_are_told_before_anything_runs(
+    moods: Path,
+    server: ChatServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    more: tuple[str, str],
+) -> None:
+    """Neither the body, which may take long, nor the remote, which may cost money."""
+    monkeypatch.chdir(tmp_path)
+    Path("plain.txt").write_text("without a place for the text")
+    Path("taken.onnx.replies.jsonl").mkdir()
+    Path("damaged.onnx.replies.jsonl").write_text("nonsense\n")
+    np.savez("floats.npz", x=np.zeros((20, 3), np.float32), y=np.arange(20) % 2, names=MOODS)
+    assert calibrate(moods, tmp_path / "local.onnx", server.url, *more) == 2
+    assert "running the body" not in capsys.readouterr().err
+    assert server.requests == []
+
+
+def test_a_kind_that_is_needed_is_told_before_the_remote_is_asked(
+    server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One value in [0, 1] may be a probability or a logit; nothing has been paid for by then."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Constant", [], ["most"], value_float=255.0),
+        helper.make_node("Div", ["float", "most"], ["share"]),
+        helper.make_node("ReduceMean", ["share"], ["y"], axes=[1, 2, 3], keepdims=0),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.UINT8, ["n", 8, 8, 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])
+    graph = helper.make_graph(nodes, "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    (tmp_path / "b.onnx").write_bytes(model.SerializeToString())
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "d.npz", x=pixels, y=np.arange(40) % 2, names=MOODS)
+    given = ["calibrate", str(tmp_path / "b.onnx"), "--remote", server.url, "--data", str(tmp_path / "d.npz")]
+    assert main([*given, "--while-it-helps", "-o", str(tmp_path / "o.onnx")]) == 2
+    assert "--kind" in capsys.readouterr().err
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--answer", "text"),
+        ("--remote-prompt", "p.txt"),
+        ("--remote-fields", "{}"),
+        ("--header-file", "h.txt"),
+        ("--remote-model", "m"),
+        ("--remote-examples", "e.npz"),
+        ("--remote-kind", "logits"),
+    ],
+    ids=" ".join,
+)
+def test_recalibration_without_a_remote_refuses_what_is_about_one(
+    moods: Path, server: ChatServer, tmp_path: Path, more: tuple[str, str]
+) -> None:
+    """The threshold moves along the curve in the file, for which no remote is asked."""
+    out = tmp_path / "local.onnx"
+    assert calibrate(moods, out, server.url) == 0
+    move = ["recalibrate", str(out), "--offload-rate", "0.1", "-o", str(tmp_path / "moved.onnx")]
+    assert main([*move, *more]) == 2
+    assert main(move) == 0
 
 
 def test_a_remote_that_fails_is_an_error(moods: Path, tmp_path: Path) -> None:

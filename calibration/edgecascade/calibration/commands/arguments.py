@@ -173,8 +173,10 @@ def objective_if_any(arguments: Namespace) -> Objective | None:
     """Return the objective, or None if none was given.
 
     Raises:
-        CalibrationError: a confidence, a risk, or planned tests, were given for an objective that has none.
+        CalibrationError: a confidence, a risk, or planned tests, were given for an objective that has none, or no bins.
     """
+    if getattr(arguments, "bins", None) is not None and arguments.bins < 1:  # before the models run
+        raise CalibrationError(f"--bins: expected 1 or more, got {arguments.bins}")
     for name in ("looks", "risk"):
         if getattr(arguments, name) and arguments.certify is None:
             raise CalibrationError(f"--{name}: expected --certify with it")

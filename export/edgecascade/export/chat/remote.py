@@ -329,6 +329,8 @@ def _settled(
 
 
 def _unread(missing: Sequence[RemoteError], n: int) -> ExportError:
+    if isinstance(missing[0], UnsendableInput):
+        return ExportError(f"inputs: {len(missing)} of {n} cannot be sent: {str(missing[0]).removeprefix('remote: ')}")
     return ExportError(
         f"remote: expected a label in its replies, got none for {len(missing)} of {n} inputs, such as: {missing[0]}; "
         "try another --answer or --remote-prompt"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from os.path import samefile
 from pathlib import Path
 from shlex import quote
@@ -27,13 +28,13 @@ from edgecascade.export.commands.task_arguments import (
     is_general,
     refuse_task_arguments,
 )
-from edgecascade.export.data import Inputs, LabelledData, count, first, read_labelled
+from edgecascade.export.data import Inputs, LabelledData, batches, count, first, read_labelled
 from edgecascade.export.graph import load_model
-from edgecascade.export.logits import KINDS
+from edgecascade.export.logits import KINDS, declared_classes, find_logits, kind_of
 from edgecascade.export.parity import Parity
 from edgecascade.export.scores import Progress, RemoteOutputs, ask_remote, local_scores, read_scores
 from edgecascade.export.writing import check_out, refuse_same, write_whole
-from edgecascade.runtime.batch import are_sentences
+from edgecascade.runtime.batch import are_sentences, rows
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import (
     add_remote_arguments,
@@ -44,11 +45,11 @@ from edgecascade.runtime.commands.remote_arguments import (
 )
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.remotes.chat import Chat
-from edgecascade.runtime.remotes.chat_prompt import with_examples
+from edgecascade.runtime.remotes.chat_prompt import messages_for, with_examples
 from edgecascade.runtime.remotes.remote import is_chat, shown
 from edgecascade.types.class_names import some_names
-from edgecascade.types.document import AskedChat
-from edgecascade.types.errors import ExportError, no_file
+from edgecascade.types.document import AnswerForm, AskedChat
+from edgecascade.types.errors import ExportError, UnsendableInput, no_file
 
 __all__ = [
     "DATA",
@@ -58,6 +59,7 @@ __all__ = [
     "add_examples_argument",
     "add_golden_argument",
     "add_logits_arguments",
+    "check_chat",
     "check_other_files",
     "check_remote",
     "check_remote_classes",
@@ -141,6 +143,8 @@ def labelled_for(arguments: Namespace, objective: Objective) -> LabelledData:
     check_remote_arguments(arguments)
     if "://" not in arguments.remote and not Path(arguments.remote).is_file():
         raise ExportError(f"--remote: {no_file(arguments.remote)}")
+    if arguments.remote_examples is not None and not is_chat(arguments.remote):
+        raise ExportError(f"--remote-examples: expected with a chat address, got {shown(arguments.remote)}")
     data = read_labelled(arguments.data, array_names(arguments))
     check_labels(data, objective)
     return data
@@ -211,8 +215,6 @@ def remote_answers(
     """
     if is_chat(arguments.remote):
         return _chat_answers(arguments, data, names, weight, known)
-    if arguments.remote_examples is not None:
-        raise ExportError(f"--remote-examples: expected with a chat address, got {shown(arguments.remote)}")
     if _are_saved(arguments.remote):  # of whatever remote
         scores, theirs = _ask(arguments, data.inputs)
         return RemoteAnswers(scores, {"remote_names": theirs, "remote_kind": arguments.remote_kind})
@@ -221,13 +223,40 @@ def remote_answers(
     return RemoteAnswers(scores, {"remote_names": theirs, "remote_kind": arguments.remote_kind, "remote_chat": None})
 
 
-def _chat_answers(
-    arguments: Namespace,
-    data: LabelledData,
-    names: Sequence[str],
-    weight: ArrayLike | None,
-    known: AskedChat | None,
-) -> RemoteAnswers:
+def check_chat(arguments: Namespace, inputs: Inputs, names: Sequence[str], *, known: AskedChat | None = None) -> None:
+    """Check how a generative model will be asked, before the body runs; nothing is sent. Other remotes pass.
+
+    Args:
+        arguments: the parsed arguments.
+        inputs: [n, ...], of which the first must be one that can be sent.
+        names: of the classes; empty if they are not known.
+        known: as in `remote_answers`.
+
+    Raises:
+        ArgumentError: an argument is invalid, or a file of one cannot be read.
+        ExportError: the classes have no names, the model cannot be sent such inputs, or kept replies are damaged.
+    """
+    if not is_chat(arguments.remote):
+        return
+    way = _way_to_ask(arguments, names, known)
+    with closing(way.connect(answer=way.answer)) as chat:
+        chat.expect(names)
+        asked = chat.asked
+    try:
+        messages_for(asked.prompt, asked.answer, names)(rows(next(iter(batches(first(inputs, 1), 1))), 0))
+    except UnsendableInput as error:
+        raise ExportError(f"--data: {str(error).removeprefix('remote: ')}") from error
+
+
+class _WayToAsk(NamedTuple):
+    """How a generative model is asked: what makes it, the form of the answer, and where its replies are kept."""
+
+    connect: Callable[..., Chat]
+    answer: AnswerForm | None
+    kept: KeptReplies | None
+
+
+def _way_to_ask(arguments: Namespace, names: Sequence[str], known: AskedChat | None) -> _WayToAsk:
     if not names:
         raise ExportError(
             "names: expected names of the classes in the data or the body, by which a generative model answers, got "
@@ -250,6 +279,17 @@ def _chat_answers(
     out = Path(arguments.out)
     ordinary = out.is_file() or not out.exists()  # no device or pipe
     kept = KeptReplies(f"{out}.replies.jsonl", shown(arguments.remote)) if ordinary else None
+    return _WayToAsk(connect, answer, kept)
+
+
+def _chat_answers(
+    arguments: Namespace,
+    data: LabelledData,
+    names: Sequence[str],
+    weight: ArrayLike | None,
+    known: AskedChat | None,
+) -> RemoteAnswers:
+    connect, answer, kept = _way_to_ask(arguments, names, known)
     try:
         with counting("asking the remote", count(data.inputs)) as progress:
             found = ask_chat(
@@ -350,17 +390,21 @@ def _calibrate(arguments: Namespace) -> None:
     expected = read_scores(arguments.expected) if arguments.expected else None
     model, found = load_model(arguments.body), {"output": arguments.logits, "kind": arguments.kind}
     said = None if is_chat(arguments.remote) else check_remote(arguments, data.inputs)
+    source = find_logits(model, arguments.logits, arguments.kind)
+    declared = None if arguments.logits else declared_classes(model)
+    if declared is not None:
+        named = model_names(model, arguments.body, declared)
+        named = _labelled_as_model(arguments, data, named, declared)[0].names or named
+    if declared is not None or data.names:
+        check_chat(arguments, data.inputs, data.names if declared is None else named)
     with counting("running the body", len(data.labels)) as progress:
         local = local_scores(arguments.body, data.inputs, model=model, progress=progress, **found)
+    kind_of(source, local)  # before the remote is asked
     classes = class_count(local)
     named = model_names(model, arguments.body, classes)
-    data = labelled_as(data, named)
-    low, high = data.labels.min(), data.labels.max()
-    if not 0 <= low <= high < classes:  # before the remote is asked, which may cost time and money
-        raise ExportError(f"labels: expected 0 to {classes - 1}, one per class of the model, got {low} to {high}")
+    data, population = _labelled_as_model(arguments, data, named, classes)
     if said is not None:
         check_remote_classes(said, data.names, classes)
-    population = population_options(arguments, data.columns, data.labels, classes, data.names)
     answers = remote_answers(arguments, data, data.names or named, weight=population["weight"])
     print("fitting, and comparing the file with the arithmetic ...", file=sys.stderr)
     written = calibrate(
@@ -379,6 +423,22 @@ def _calibrate(arguments: Namespace) -> None:
         **population,
     )
     report(written, arguments.out, data, answers, by_group=arguments.groups is not None)
+
+
+def _labelled_as_model(
+    arguments: Namespace, data: LabelledData, named: Sequence[str], classes: int
+) -> tuple[LabelledData, dict[str, Any]]:
+    """Return the data with the labels of the model, and the options about whom they stand for.
+
+    Raises:
+        ExportError: a label is none of the model's classes.
+        CalibrationError: an option does not fit the labels.
+    """
+    data = labelled_as(data, named)
+    low, high = data.labels.min(), data.labels.max()
+    if not 0 <= low <= high < classes:  # before the remote is asked, which may cost time and money
+        raise ExportError(f"labels: expected 0 to {classes - 1}, one per class of the model, got {low} to {high}")
+    return data, population_options(arguments, data.columns, data.labels, classes, data.names)
 
 
 def report(
