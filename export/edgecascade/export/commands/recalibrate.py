@@ -15,6 +15,7 @@ from edgecascade.export.commands.calibrate import (
     add_document_argument,
     add_examples_argument,
     add_golden_argument,
+    check_chat,
     check_remote,
     check_remote_classes,
     labelled_for,
@@ -32,7 +33,7 @@ from edgecascade.export.commands.task_arguments import (
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
 from edgecascade.export.writing import check_out
 from edgecascade.runtime.commands.console import counting
-from edgecascade.runtime.commands.remote_arguments import add_remote_arguments
+from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, check_remote_arguments
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.remotes.remote import is_chat
 from edgecascade.types.document import TaskDocument
@@ -80,6 +81,9 @@ def _recalibrate(arguments: Namespace) -> None:
     if (arguments.data is None) != (arguments.remote is None):
         raise ExportError("--data, --remote: expected both, to plan anew, or neither, to move the threshold")
     if arguments.data is None:
+        check_remote_arguments(arguments)
+        if arguments.remote_examples is not None or arguments.remote_kind is not None:
+            raise ExportError("--remote-examples, --remote-kind: expected --data and --remote with them")
         if isinstance(objective, CertifiedLoss):
             raise ExportError("--certify: expected --data and --remote with it, as a certificate needs fresh data")
         given = (arguments.score, arguments.merge, arguments.estimate, arguments.bins, arguments.calibrator)
@@ -113,6 +117,7 @@ def _recalibrate(arguments: Namespace) -> None:
     names = document.labels
     data = labelled_as(labelled_for(arguments, objective), names)
     population = population_options(arguments, data.columns, data.labels, len(names), data.names)
+    check_chat(arguments, data.inputs, names, known=document.remote_chat)
     if not is_chat(arguments.remote):
         check_remote_classes(check_remote(arguments, data.inputs), names, len(names))
     with counting("running the body", len(data.labels)) as progress:
