@@ -56,6 +56,10 @@ GIVEN: dict[str, Callable[[], Any]] = {
     "polars features": lambda: pl.DataFrame(FEATURES),
     "polars lists": lambda: pl.DataFrame({"z": pl.Series(Z.tolist(), dtype=pl.List(pl.Float32))}),
     "polars arrays": lambda: pl.DataFrame({"z": Z}),
+    "pandas without names": lambda: pd.DataFrame(Z),
+    "pandas with names of two parts": lambda: pd.DataFrame(Z, columns=pd.MultiIndex.from_product([["q"], list("abc")])),
+    "pandas with missing values allowed": lambda: pd.DataFrame(FEATURES).astype("Float32"),
+    "pandas tensors": lambda: pd.DataFrame({"z": list(torch.from_numpy(Z))}),
     "torch": lambda: torch.from_numpy(Z),
     "torch with a gradient": lambda: torch.from_numpy(Z).requires_grad_(),
 }
@@ -82,6 +86,22 @@ BAD: dict[str, Callable[[], Any]] = {
     "pandas without a value": lambda: pd.DataFrame({"z": [list(Z[0]), None]}),
     "pandas of several lengths": lambda: pd.DataFrame({"z": [[1.0, 2.0, 3.0], [1.0]]}),
     "polars without a value": lambda: pl.DataFrame({**FEATURES, "b": [None, *Z[1:, 1].tolist()]}),
+    "pandas Float32 without a value": lambda: pd.DataFrame(FEATURES).astype("Float32").mask(Z > 2),
+    "pandas of arrow without a value": lambda: pd.DataFrame(FEATURES).astype("float[pyarrow]").mask(Z > 2),
+    "pandas text without a value": lambda: pd.DataFrame({"z": pd.array(["a", None], "string")}),
+    "pandas NA": lambda: pd.DataFrame({"z": pd.Series([list(Z[0]), pd.NA], dtype=object)}),
+    "polars list without a value": lambda: pl.DataFrame({"z": [[1.0, 2.0, 3.0], [1.0, None, 3.0]]}),
+    "polars array without a value": lambda: pl.DataFrame(
+        {"z": pl.Series([[1.0, 2.0, 3.0], [1.0, None, 3.0]], dtype=pl.Array(pl.Float32, 3))}
+    ),
+    "polars lazy": lambda: pl.LazyFrame(FEATURES),
+    "bfloat16": lambda: torch.from_numpy(Z).bfloat16(),
+    "bfloat16 by name": lambda: {"z": torch.from_numpy(Z).bfloat16()},
+    "tensors with gradients in a list": lambda: list(torch.from_numpy(Z).requires_grad_()),
+    "None": lambda: None,
+    "a number": lambda: 5,
+    "a generator": lambda: (one for one in Z),
+    "two columns of a name": lambda: pa.table([LISTS, LISTS], names=["z", "z"]),
     "whole numbers": lambda: torch.zeros((2, 3), dtype=torch.int64),
 }
 
@@ -119,6 +139,76 @@ def test_images_in_a_table_may_be_pixels_or_files(pair: Path) -> None:
             np.testing.assert_array_equal(cascade.decide(pa.table({"image": column})).probabilities, expected)
         frame = pd.DataFrame({"image": files})
         np.testing.assert_array_equal(cascade.decide(frame).probabilities, expected)
+
+
+@pytest.mark.parametrize("kind", ["binary", "large binary", "polars"])
+def test_images_as_polars_writes_them(pair: Path, kind: str) -> None:
+    """A structure without an image is refused, whether it is missing itself or only its bytes are."""
+    import io
+
+    from PIL import Image
+
+    image: NDArray[np.uint8] = np.load(pair / "test.npz")["x"][0]
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    there, none = {"bytes": buffer.getvalue(), "path": "a"}, {"bytes": None, "path": "a"}
+
+    def table(rows: list[Any]) -> Any:
+        if kind == "polars":
+            return pl.DataFrame({"image": pl.Series(rows, dtype=pl.Struct({"bytes": pl.Binary, "path": pl.String}))})
+        files = pa.binary() if kind == "binary" else pa.large_binary()
+        return pa.table({"image": pa.array(rows, pa.struct({"bytes": files, "path": pa.string()}))})
+
+    with Cascade.load(pair / "local.onnx") as cascade:
+        expected = cascade.decide(image[None]).probabilities
+        np.testing.assert_array_equal(cascade.decide(table([there])).probabilities, expected)
+        for rows in ([there, None], [none, none], [there, none]):
+            with pytest.raises(InputError, match=r"^x\['image'\]: .*without$"):
+                cascade.decide(table(rows))
+        masked = pa.StructArray.from_arrays(
+            [pa.array([buffer.getvalue()] * 2)], ["bytes"], mask=pa.array([False, True])
+        )
+        with pytest.raises(InputError, match=r"without$"):
+            cascade.decide(pa.table({"image": masked}))
+        with pytest.raises(InputError, match=r"without$"):
+            cascade.decide(pa.table({"image": [{"bytes": None}]}))
+
+
+def test_tensors_with_their_axes_in_another_order_are_refused(pair: Path) -> None:
+    """Those whose permutation changes nothing are read."""
+    images: NDArray[np.uint8] = np.load(pair / "test.npz")["x"][:20]
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(images.reshape(-1)), int(np.prod(images.shape[1:])))
+
+    def table(order: list[int]) -> Any:
+        kind = pa.fixed_shape_tensor(pa.uint8(), images.shape[1:], permutation=order)
+        return pa.table({"x": pa.ExtensionArray.from_storage(kind, flat)})
+
+    with Cascade.load(pair / "local.onnx") as cascade:
+        expected = cascade.decide(images).probabilities
+        np.testing.assert_array_equal(cascade.decide(table([0, 1, 2])).probabilities, expected)
+        with pytest.raises(InputError, match="permutation"):
+            cascade.decide(table([1, 0, 2]))
+
+
+@pytest.mark.parametrize(
+    "kind", ["arrow lists", "arrow tensors", "arrow features", "polars lists", "pandas lists", "pandas features"]
+)
+def test_a_table_without_rows_has_no_decisions(file: Path, kind: str) -> None:
+    """Whether the rows would have numbers or lists."""
+    with Cascade.load(file) as cascade:
+        assert len(cascade.decide(GIVEN[kind]()[:0])) == 0
+
+
+def test_scores_may_be_a_tensor_and_names_a_list(pair: Path) -> None:
+    """With a gradient, too."""
+    images: NDArray[np.uint8] = np.load(pair / "test.npz")["x"]
+    with Cascade.load(pair / "local.onnx") as cascade:
+        decided = cascade.decide(images)
+        scores = np.random.default_rng(3).normal(size=(int(decided.forward.sum()), len(cascade.labels)))
+        expected = cascade.merged(decided, scores).probabilities
+        tensor: Any = torch.from_numpy(scores).requires_grad_()
+        found = cascade.merged(decided, tensor, class_names=list(cascade.labels))
+        np.testing.assert_array_equal(found.probabilities, expected)
 
 
 def test_a_missing_pyarrow_names_its_extra() -> None:

@@ -73,7 +73,7 @@ def as_batch(name: str, x: Any) -> Batch | list[NDArray[Any]]:
             if len({one.shape for one in x if isinstance(one, np.ndarray)}) > 1:
                 return [np.asarray(one) for one in x]
         return np.asarray(x)
-    except ValueError as error:
+    except (ValueError, TypeError, RuntimeError) as error:  # the last two of torch
         raise InputError(f"{name}: expected arrays, got values that form none: {error}") from error
 
 

@@ -403,6 +403,10 @@ class Cascade:
         from edgecascade.runtime.bulk import merge_outputs, merge_scores
         from edgecascade.runtime.reply import read_scores
 
+        if hasattr(scores, "detach"):
+            from edgecascade.runtime.tables import of_tensor
+
+            scores = of_tensor(scores, "scores")
         places = np.flatnonzero(columns.forward)
         if not len(places):
             return columns
@@ -410,7 +414,7 @@ class Cascade:
             if not self.labels:
                 reader: Any = self._dispatcher.read
                 return merge_outputs(columns, [(places, reader(scores, len(places), None))])
-            read = read_scores(scores, len(places), self.labels, self.policy, names=class_names)
+            read = read_scores(scores, len(places), self.labels, self.policy, names=tuple(class_names))
         except RemoteError as error:
             raise InputError(f"scores: {str(error).removeprefix('remote: ')}") from error
         return merge_scores(columns, [(places, read)], self.policy)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecascade.runtime.engine import numpy_dtype
-from edgecascade.types.errors import InputError
+from edgecascade.types.errors import InputError, first_line
 from edgecascade.types.extras import naming_extras
 
 if TYPE_CHECKING:
@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
     from edgecascade.runtime.model_inputs import ModelInputs
 
-__all__ = ["INDEX", "INPUT_COLUMNS", "LABEL_COLUMNS", "as_inputs", "chosen_columns", "is_number", "numbers_of"]
+__all__ = [
+    "INDEX",
+    "INPUT_COLUMNS",
+    "LABEL_COLUMNS",
+    "as_inputs",
+    "chosen_columns",
+    "is_number",
+    "numbers_of",
+    "of_tensor",
+]
 
 LABEL_COLUMNS = ("label", "labels")
 INPUT_COLUMNS = ("x", "image", "img", "text", "sentence")
@@ -33,8 +42,10 @@ def as_inputs(inputs: ModelInputs, x: Any) -> Any:
     Raises:
         InputError: a column is missing, lacks values, or has rows of different lengths.
     """
-    if hasattr(x, "detach"):  # a torch tensor
-        return x.detach().cpu().numpy()
+    if hasattr(x, "detach"):
+        return of_tensor(x, "x")
+    if type(x).__name__ == "LazyFrame":
+        raise InputError("x: expected a table, got a LazyFrame; call `collect` on it")
     if not (hasattr(x, "columns") or hasattr(x, "column_names")):
         if hasattr(x, "type") or hasattr(x, "to_numpy"):
             return _array(x, "x")
@@ -45,9 +56,14 @@ def as_inputs(inputs: ModelInputs, x: Any) -> Any:
 
         exports = hasattr(x, "__arrow_c_stream__")
         x = pyarrow.table(x) if exports else pyarrow.interchange.from_dataframe(x)
-    names = [str(name) for name in getattr(x, "column_names", None) or x.columns]
+    keys = list(getattr(x, "column_names", None) or x.columns)  # of pandas also numbers or tuples
+    names = [str(key) for key in keys]
     chosen = chosen_columns(inputs, names)
-    columns = {name: _array(x[name], f"x[{name!r}]") for name in chosen}
+    if twice := [name for name in chosen if names.count(name) > 1]:
+        raise InputError(f"x: expected one column of the name {twice[0]!r}, got {names.count(twice[0])}")
+    columns = {name: _array(x[keys[names.index(name)]], f"x[{name!r}]") for name in chosen}
+    if not any(map(len, columns.values())):
+        return np.zeros(0, np.float32)  # lists have no length then
     if len(chosen) == 1:
         return columns[chosen[0]]
     if chosen == [one.name for one in inputs.declared]:
@@ -57,6 +73,20 @@ def as_inputs(inputs: ModelInputs, x: Any) -> Any:
         raise InputError(f"x[{wrong!r}]: expected one number in every row, got {columns[wrong].dtype}")
     dtype = numpy_dtype(inputs.declared[0].type)
     return np.stack([one.astype(dtype) for one in columns.values()], axis=1)
+
+
+def of_tensor(tensor: Any, where: str) -> NDArray[Any]:
+    """Return a torch tensor as an array.
+
+    Raises:
+        InputError: numpy has no such type, as for bfloat16, or the tensor is sparse.
+    """
+    try:
+        return np.asarray(tensor.detach().cpu().numpy())
+    except (TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{where}: expected a tensor that numpy can hold, got {tensor.dtype}: {first_line(error)}"
+        ) from error
 
 
 def chosen_columns(inputs: ModelInputs, names: Sequence[str], wanted: Sequence[str] = ()) -> list[str]:
@@ -106,6 +136,9 @@ def numbers_of(column: Any, where: str) -> NDArray[Any]:
     if isinstance(column.type, pyarrow.BaseExtensionType):
         inner = getattr(column.type, "shape", None)
         shape += list(inner or ())
+        order = getattr(column.type, "permutation", None)
+        if order is not None and [*order] != sorted(order):  # pyarrow 26 reads it in another way than it writes it
+            raise InputError(f"{where}: expected tensors with their axes in order, got the permutation {[*order]}")
         column = pyarrow.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
         if inner and types.is_fixed_size_list(column.type):
             column = compute.list_flatten(column)
@@ -134,18 +167,45 @@ def _array(column: Any, where: str) -> NDArray[Any]:
     """Return a column as an array: of numbers [n, ...], or of texts or image files [n]."""
     if hasattr(column, "type") and hasattr(column, "null_count"):
         return _of_arrow(column, where)
-    missing = column.null_count() if callable(getattr(column, "null_count", None)) else 0
-    array = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
-    if array.dtype == object and not missing:
-        missing = sum(one is None or one != one for one in array if not isinstance(one, np.ndarray))
-        if not missing and len(array) and isinstance(array[0], (list, np.ndarray)):
-            lengths = {np.shape(one) for one in array}
-            if len(lengths) > 1:
-                raise InputError(f"{where}: expected as many values in every row, got {sorted(lengths)[:5]}")
-            return np.stack([np.stack([*one]) if isinstance(one[0], np.ndarray) else np.asarray(one) for one in array])
+    if "Struct" in str(getattr(column, "dtype", "")) and hasattr(column, "to_arrow"):  # images of polars
+        return _of_arrow(column.to_arrow(), where)
+    missing = _missing(column)
+    if not missing:
+        array = np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
+        if array.dtype != object:
+            return array
+        missing = sum(map(_is_missing, array))
     if missing:
         raise InputError(f"{where}: expected a value in every row, got {missing} rows without")
-    return np.asarray(array)
+    if not len(array) or not (isinstance(array[0], (list, np.ndarray)) or hasattr(array[0], "detach")):
+        return array
+    values = [of_tensor(one, where) if hasattr(one, "detach") else one for one in array]
+    try:
+        lengths = {np.shape(one) for one in values}
+        if len(lengths) == 1:
+            return np.stack([np.stack([*one]) if isinstance(one[0], np.ndarray) else np.asarray(one) for one in values])
+    except (ValueError, TypeError, IndexError) as error:  # lists of several lengths in a row, or empty ones
+        raise InputError(f"{where}: expected as many values in every row, but: {error}") from error
+    raise InputError(f"{where}: expected as many values in every row, got {sorted(lengths)[:5]}")
+
+
+def _missing(column: Any) -> int:
+    """Return how many values a column of pandas or polars marks as missing, also inside lists; NaN is a number."""
+    if hasattr(getattr(column, "dtype", None), "na_value"):  # pandas' own types
+        return int(column.isna().sum())
+    if not callable(getattr(column, "null_count", None)):
+        return 0
+    missing = int(column.null_count())
+    while not missing and len(column) and str(column.dtype).startswith(("List", "Array")):
+        column = column.explode()
+        missing = int(column.null_count())
+    return missing
+
+
+def _is_missing(value: Any) -> bool:
+    return (
+        value is None or (isinstance(value, float) and value != value) or type(value).__name__ in ("NAType", "NaTType")
+    )
 
 
 def _of_arrow(column: Any, where: str) -> NDArray[Any]:
@@ -156,10 +216,11 @@ def _of_arrow(column: Any, where: str) -> NDArray[Any]:
         column = pyarrow.chunked_array([column])
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if (
-        types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0
-    ):  # images of Hugging Face's `datasets`
-        column = pyarrow.chunked_array([chunk.field("bytes") for chunk in column.chunks], pyarrow.binary())
+    if types.is_struct(column.type) and not column.null_count and (at := column.type.get_field_index("bytes")) >= 0:
+        kind = column.type.field(at).type  # images of Hugging Face's `datasets`
+        column = pyarrow.chunked_array([chunk.field(at) for chunk in column.chunks], kind)
+    if not len(column):
+        return np.zeros(0, np.float32)
     if column.null_count:
         raise InputError(f"{where}: expected a value in every row, got {column.null_count} rows without")
     kind = column.type
