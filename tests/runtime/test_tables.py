@@ -137,6 +137,8 @@ def test_images_in_a_table_may_be_pixels_or_files(pair: Path) -> None:
             structures,
         ):
             np.testing.assert_array_equal(cascade.decide(pa.table({"image": column})).probabilities, expected)
+        lists = pl.DataFrame({"x": pl.Series(images.tolist(), dtype=pl.List(pl.List(pl.List(pl.UInt8))))})
+        np.testing.assert_array_equal(cascade.decide(lists).probabilities, expected)
         frame = pd.DataFrame({"image": files})
         np.testing.assert_array_equal(cascade.decide(frame).probabilities, expected)
 

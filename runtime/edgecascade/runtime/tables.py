@@ -167,7 +167,7 @@ def _array(column: Any, where: str) -> NDArray[Any]:
     """Return a column as an array: of numbers [n, ...], or of texts or image files [n]."""
     if hasattr(column, "type") and hasattr(column, "null_count"):
         return _of_arrow(column, where)
-    if "Struct" in str(getattr(column, "dtype", "")) and hasattr(column, "to_arrow"):  # images of polars
+    if str(getattr(column, "dtype", "")).startswith(("Struct", "List(List")) and hasattr(column, "to_arrow"):  # polars
         return _of_arrow(column.to_arrow(), where)
     missing = _missing(column)
     if not missing:
