@@ -436,6 +436,87 @@ def test_an_input_stays_on_the_device_if_the_application_says_so(packages: Path,
     assert evaluate(packages, script) == "egress,offloaded,egress,confident 3 1,3\n"
 
 
+def test_only_a_plain_true_lets_an_input_leave(packages: Path, file: Path) -> None:
+    """A promise, a text and a number refuse it."""
+    script = f"""
+        import {{ Cascade }} from "edgecascade";
+        const remote = async () => ({{ data: [1, 2, 3], dims: [1, 3] }});
+        const failing = async () => {{ throw Error(); }};
+        for (const egress of [() => true, () => false, () => 1, () => "yes", async () => true, failing, () => {{}}]) {{
+          const cascade = await Cascade.load({str(file)!r}, {{ remote, threshold: 9, egress }});
+          console.log((await cascade.predict([0, 0.5, 0])).reason);
+        }}
+    """
+    assert evaluate(packages, script).split() == ["offloaded"] + ["egress"] * 6
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 5])
+def test_a_remote_with_a_fixed_batch_answers_any_number_of_inputs(packages: Path, file: Path, n: int) -> None:
+    """The rows that fill up the last request are dropped."""
+    script = f"""
+        import {{ Cascade }} from "edgecascade";
+        const scores = {{ name: "logits", datatype: "FP32", shape: [4, 3] }};
+        globalThis.fetch = async (url, {{ body }}) => {{
+          const tensor = {{ name: "z", datatype: "FP32", shape: [4, 3] }};
+          if (body === undefined) return Response.json({{ inputs: [tensor], outputs: [scores] }});
+          const floats = new Float32Array((await new Response(body).arrayBuffer()).slice(-48));
+          return Response.json({{ outputs: [{{ ...scores, data: Array.from(floats) }}] }});
+        }};
+        const remote = "http://models.test/v2/models/m";
+        const cascade = await Cascade.load({str(file)!r}, {{ remote, threshold: 9, deadline: 9 }});
+        const data = Float32Array.from({{ length: {3 * n} }}, (_, k) => (k % 3 === Math.floor(k / 3) % 3 ? 2 : 0));
+        const answers = await cascade.predictBatch({{ type: "float32", data, dims: [{n}, 3] }});
+        console.log(answers.map((one) => one.reason + one.remote.label).join());
+    """
+    assert evaluate(packages, script) == ",".join(f"offloaded{i % 3}" for i in range(n)) + "\n"
+
+
+def test_a_file_with_a_fixed_batch_answers_one_input(node: Run, make_file: Callable[..., Path]) -> None:
+    """It is filled up, as in a batch."""
+    file = make_file(batch=4)
+    with Cascade.load(file) as cascade:
+        expected = [cascade.predict(one) for one in LOGITS[:3]]
+    found = node([{"file": str(file), "method": "predict", "x": packed(one)} for one in LOGITS[:3]])
+    check(found, expected)
+
+
+@pytest.mark.parametrize("values", ["[0, 'foo', 0]", "[0, null, 0]", "[0, , 0]", "[[0], [1], [2]]", "[1e300, 0, 0]"])
+def test_a_list_of_other_values_is_refused(packages: Path, file: Path, values: str) -> None:
+    """Each must be a number that the type of the input can hold."""
+    script = f"""
+        import {{ Cascade }} from "edgecascade";
+        const cascade = await Cascade.load({str(file)!r});
+        await cascade.predict({values}).catch((error) => console.log(error.name));
+    """
+    assert evaluate(packages, script) == "InputError\n"
+
+
+@pytest.mark.parametrize("value", ["-1", "300", "1.5", "NaN", "2 ** 70", "'7'"])
+def test_a_number_that_does_not_fit_a_pixel_is_refused(packages: Path, pair: Path, value: str) -> None:
+    """It is not wrapped."""
+    script = f"""
+        import {{ Cascade }} from "edgecascade";
+        const cascade = await Cascade.load({str(pair / "local.onnx")!r});
+        const data = Array(192).fill(7);
+        await cascade.predict({{ data, dims: [8, 8, 3] }});
+        data[5] = {value};
+        await cascade.predict({{ data, dims: [8, 8, 3] }}).catch((error) => console.log(error.name));
+    """
+    assert evaluate(packages, script) == "InputError\n"
+
+
+@pytest.mark.parametrize("scores", ["[1]", "[1, 2, 3, 4]", "['1', '2', '3']", "[null, 1, 2]", "'abc'"])
+def test_scores_that_are_not_as_many_numbers_are_no_answer(packages: Path, file: Path, scores: str) -> None:
+    """So a function as a remote is checked like a server."""
+    script = f"""
+        import {{ Cascade }} from "edgecascade";
+        const remote = async () => ({{ data: {scores}, dims: [1, 3] }});
+        const cascade = await Cascade.load({str(file)!r}, {{ remote, threshold: 9 }});
+        console.log((await cascade.predict([0, 0.5, 0])).reason);
+    """
+    assert evaluate(packages, script) == "remote error\n"
+
+
 def test_calls_may_overlap(packages: Path, pair: Path) -> None:
     """Many calls at a time get the answers that they get one after the other; a wrong input harms no other."""
     script = f"""

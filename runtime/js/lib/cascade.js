@@ -10,7 +10,7 @@ import {
   ModelFileError,
   RemoteUnreachable,
 } from "./errors.js";
-import { ModelInputs, rows } from "./inputs.js";
+import { fits, ModelInputs, rows } from "./inputs.js";
 import { calibrated, merge } from "./merge.js";
 import { OpenInference } from "./open-inference.js";
 
@@ -129,7 +129,8 @@ export class Cascade {
     const started = performance.now();
     const feeds = this.#inputs.one(x);
     const sent = original === undefined ? feeds : tensors(original, false);
-    const decision = this.#decision(await this.#run(feeds), 0, 1);
+    const decision =
+      this.#inputs.batch > 1 ? (await this.#decide(feeds, 1))[0] : this.#decision(await this.#run(feeds), 0, 1);
     if (!decision.forward) return this.#local(decision, started);
     const [outcome] = await this.#forward(sent, 1, started);
     return this.#answer(decision, outcome, started);
@@ -310,7 +311,9 @@ function firstLine(error) {
 
 function permits(egress, input) {
   try {
-    return Boolean(egress(input));
+    const said = egress(input);
+    if (said instanceof Promise) said.catch(() => {}); // a promise refuses, whatever it becomes
+    return said === true;
   } catch {
     return false;
   }
@@ -346,6 +349,9 @@ function taskPrediction(found, i, n, names) {
     const tensor = found[name];
     if (!tensor)
       throw new InvalidReply(`remote: expected the outputs ${names.join(", ")}, got ${Object.keys(found).join(", ")}`);
+    if (!fits(tensor) || !areValues(tensor.data)) {
+      throw new InvalidReply(`remote: expected as many values in the output ${name} as its dims say, got others`);
+    }
     if (tensor.batched !== false && tensor.dims[0] !== n) {
       throw new InvalidReply(`remote: expected ${n} rows in the output ${name}, got [${tensor.dims.join(", ")}]`);
     }
@@ -356,4 +362,11 @@ function taskPrediction(found, i, n, names) {
     }
   }
   return { label: -1, confidence: Number.NaN, probabilities: NONE, outputs };
+}
+
+/** Return whether all data are of one kind that a tensor can have. */
+function areValues(data) {
+  const kind = typeof data[0];
+  const known = ["number", "bigint", "boolean", "string"].includes(kind);
+  return ArrayBuffer.isView(data) || data.every((one) => known && typeof one === kind);
 }

@@ -33,24 +33,32 @@ export class ModelInputs {
   /** Return one input, without the batch axis, as tensors [1, ...] by name. */
   one(x) {
     return this.#each(x, (given, { type, sides }, name) => {
-      const { data, dims = known(sides, data) } = values(given, type, sides);
+      const { data, dims = known(sides, data) } = values(given, type, sides, name);
       check(name, given, type, data, dims, sides);
-      return new this.#Tensor(type, data, [1, ...dims]);
+      return this.#tensor(name, type, data, [1, ...dims]);
     });
   }
 
   /** Return inputs with the batch axis as tensors [n, ...] by name, and their number. */
   many(x) {
     const feeds = this.#each(x, (given, { type, sides }, name) => {
-      const { data, dims } = values(given, type, []);
+      const { data, dims } = values(given, type, [], name);
       check(name, given, type, data, dims, [undefined, ...sides]);
-      return new this.#Tensor(type, data, dims);
+      return this.#tensor(name, type, data, Array.from(dims));
     });
     const counts = Object.values(feeds).map((tensor) => tensor.dims[0]);
     if (new Set(counts).size > 1) {
       throw new InputError(`x: expected as many inputs in every array, got ${counts.join(" and ")}`);
     }
     return [feeds, counts[0]];
+  }
+
+  #tensor(name, type, data, dims) {
+    try {
+      return new this.#Tensor(type, data, dims);
+    } catch (error) {
+      throw new InputError(`${name}: expected a tensor of onnxruntime, got none: ${error.message}`);
+    }
   }
 
   #each(x, read) {
@@ -88,19 +96,62 @@ function isOne(x) {
   return Array.isArray(x) || ArrayBuffer.isView(x) || ArrayBuffer.isView(x?.data) || Array.isArray(x?.data);
 }
 
+/** Return whether an object has as many data as its sides say. */
+export function fits({ data, dims } = {}) {
+  const array = Array.isArray(data) || (ArrayBuffer.isView(data) && data.length !== undefined);
+  return array && areSides(dims) && data.length === Array.from(dims).reduce((one, other) => one * other, 1);
+}
+
+/** Return whether these are whole numbers of 0 or more. */
+export function areSides(dims) {
+  return (Array.isArray(dims) || ArrayBuffer.isView(dims)) && dims.every?.((side) => Number.isInteger(side) && side >= 0);
+}
+
 /** Return data and dims of a tensor, a typed array, a list of numbers, or the pixels of an image without alpha. */
-function values(given, type, sides) {
+function values(given, type, sides, name) {
   if (ArrayBuffer.isView(given)) return { data: given };
-  if (Array.isArray(given)) {
-    return { data: type === "string" ? given : ARRAYS[type].from(given, type.endsWith("int64") ? BigInt : Number) };
-  }
+  if (Array.isArray(given)) return { data: listed(given, type, name) };
   const { data, dims, width, height } = given ?? {};
+  if (Array.isArray(data)) return { data: listed(data, type, name), dims };
   if (dims !== undefined || type !== "uint8" || sides.length !== 3 || data?.length !== 4 * width * height) {
     return { data, dims };
   }
   const pixels = new Uint8Array(3 * width * height);
   for (let at = 0; at < pixels.length; at++) pixels[at] = data[4 * Math.floor(at / 3) + (at % 3)];
   return { data: pixels, dims: [height, width, 3] };
+}
+
+/** Return a list as an array of a type that can hold each of its values. */
+function listed(list, type, name) {
+  const Kind = ARRAYS[type];
+  const big = type.endsWith("int64");
+  const data = type === "string" || !Kind ? [] : new Kind(list.length);
+  for (let k = 0; k < list.length; k++) {
+    if (!holds(type, Kind, list[k])) {
+      throw new InputError(`${name}: expected values of ${type}, got ${typeof list[k]} ${shown(list[k])} at ${k}`);
+    }
+    data[k] = type === "string" ? list[k] : big ? BigInt(list[k]) : Number(list[k]);
+  }
+  return data;
+}
+
+function holds(type, Kind, value) {
+  const kind = typeof value;
+  if (type === "string") return kind === "string";
+  if (type === "bool") return kind === "boolean" || value === 0 || value === 1;
+  if (!Kind || (kind !== "number" && kind !== "bigint")) return false;
+  if (type.endsWith("int64")) {
+    if (kind === "number" && !Number.isInteger(value)) return false;
+    return Kind.of(BigInt(value))[0] == value; // one may be a number, the other a bigint
+  }
+  const [kept] = Kind.of(Number(value));
+  if (type.startsWith("int") || type.startsWith("uint")) return kept == value;
+  // Before Float16Array, an array of float16 has their bits, which no number stands for.
+  return Kind !== Uint16Array && (Number.isFinite(kept) || !Number.isFinite(Number(value)));
+}
+
+function shown(value) {
+  return ["number", "bigint", "boolean"].includes(typeof value) ? String(value) : "";
 }
 
 /** Return the sides of an array of which only the length is known, if at most one side is free. */
@@ -115,7 +166,9 @@ function known(sides, data) {
 }
 
 function check(name, given, type, data, dims, sides) {
-  let right = dims?.length === sides.length && data instanceof ARRAYS[type] && (given.type ?? type) === type;
+  const Kind = ARRAYS[type];
+  let right = Kind && data instanceof Kind && (given.type ?? type) === type;
+  right &&= dims?.length === sides.length && areSides(dims);
   let size = 1;
   for (let k = 0; right && k < sides.length; k++) {
     right = sides[k] === undefined || sides[k] === dims[k];
@@ -123,8 +176,8 @@ function check(name, given, type, data, dims, sides) {
   }
   if (right && data.length === size) return;
   const wanted = sides.map((side) => side ?? "any").join(", ");
-  const found = dims?.join(", ") ?? data?.length ?? "";
+  const found = areSides(dims) ? dims.join(", ") : (dims ?? data?.length ?? "");
   throw new InputError(
-    `${name}: expected ${type} [${wanted}], got ${given?.type ?? data?.constructor.name ?? typeof given} [${found}]`,
+    `${name}: expected ${type} [${wanted}], got ${given?.type ?? data?.constructor?.name ?? typeof given} [${found}]`,
   );
 }

@@ -1,6 +1,7 @@
 // Calibrate the remote's scores on the device, and merge both predictions, in the arithmetic of the Python package.
 
 import { InvalidReply } from "./errors.js";
+import { fits } from "./inputs.js";
 
 const SMALLEST = 1.17549435e-38; // the floor of probabilities that were not rounded
 const fround = Math.fround;
@@ -92,12 +93,16 @@ function mapped(probability, { knots, values }) {
 }
 
 /** Return scores as n rows of numbers, one per class. */
-function table({ data, dims } = {}, n, classes, probabilities) {
+function table(scores, n, classes, probabilities) {
+  const { data, dims } = scores ?? {};
   let sides = Array.from(dims ?? []);
   if (sides.length > 2) sides = [sides[0], ...sides.slice(1).filter((side) => side !== 1)];
   const binary = classes === 2 && sides[0] === n && (sides.length === 1 || (sides.length === 2 && sides[1] === 1));
   if (!binary && (sides.length !== 2 || sides[0] !== n || sides[1] !== classes)) {
     throw new InvalidReply(`remote: expected numbers [${n}, ${classes}], got [${Array.from(dims ?? []).join(", ")}]`);
+  }
+  if (!fits(scores) || !data.every((one) => ["number", "bigint"].includes(typeof one))) {
+    throw new InvalidReply(`remote: expected ${n * (binary ? 1 : classes)} numbers as data, got others`);
   }
   const numbers = Array.from(data, Number);
   if (binary) return numbers.map((second) => [(probabilities ? 1 : second) - second, second]);

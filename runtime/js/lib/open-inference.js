@@ -108,7 +108,7 @@ export class OpenInference {
       const part = tensors.map((tensor) => (most === n ? tensor : slice(tensor, at, most)));
       replies.push(await this.#post(part, wanted, signal));
     }
-    const found = joined(replies, n);
+    const found = joined(replies, n, most);
     if (names) {
       const singly = n === 1 && declared.every((one) => one.shape?.[0] === 1);
       for (const { name, shape } of described ?? []) {
@@ -204,15 +204,20 @@ function slice(tensor, at, most) {
   return { ...tensor, data: filled, shape: [most, ...rest] };
 }
 
-function joined(replies, n) {
+/** Return the outputs of replies to `most` rows each, without the rows that fill up the last one. */
+function joined(replies, n, most) {
   const found = {};
   for (const { name, datatype, shape } of replies[0]) {
     const parts = replies.map((reply) => reply.find((one) => one.name === name));
-    if (parts.length === 1) {
+    if (most === n) {
       found[name] = { type: datatype, data: parts[0].data, dims: shape };
       continue;
     }
-    const data = parts.flatMap((part) => (part ? Array.from(part.data) : []));
+    const sides = String([most, ...shape.slice(1)]);
+    if (parts.some((part) => String(part?.shape) !== sides)) {
+      throw new InvalidReply(`remote: expected the output ${name} with the sides [${sides}], got others`);
+    }
+    const data = parts.flatMap((part) => Array.from(part.data));
     const size = shape.slice(1).reduce((one, other) => one * other, 1);
     found[name] = { type: datatype, data: data.slice(0, n * size), dims: [n, ...shape.slice(1)] };
   }
