@@ -11,11 +11,12 @@ export interface Values {
 export type Tensors = { readonly [name: string]: Values };
 
 /**
- * One input, without the batch axis: a tensor; an array of numbers, if at most one side of the input is free; or the
+ * One input, without the batch axis: a tensor; an array of values, if at most one side of the input is free; or the
  * pixels of an image, for a file with the input `image`. Of a file with several inputs, one of these by name.
  */
 export type Input = One | { readonly [name: string]: One };
-type One = Values | ArrayBufferView | readonly number[] | { data: Uint8ClampedArray; width: number; height: number };
+type One = Values | List | Tensor["data"] | { data: Uint8ClampedArray; width: number; height: number };
+type List = readonly (number | bigint | boolean | string)[];
 
 /** Inputs with the batch axis [n, ...]: a tensor, or one by name if the file has several inputs. */
 export type Inputs = Values | Tensors;
@@ -141,12 +142,12 @@ export class Cascade {
    *
    * @throws InputError: the input does not fit the file
    */
-  predict(x: Input, options?: { original?: Original }): Promise<Answer>;
+  predict(x: Input, options?: { original?: Original | null }): Promise<Answer>;
   /** Return the answers to inputs [n, ...], in order, all by one deadline. */
-  predictBatch(x: Inputs, options?: { originals?: readonly string[] | Values | Tensors }): Promise<Answer[]>;
+  predictBatch(x: Inputs, options?: { originals?: readonly string[] | Values | Tensors | null }): Promise<Answer[]>;
   /** Return what the file decides about inputs [n, ...], as columns. Nothing is sent. */
   decide(x: Inputs): Promise<Columns>;
-  /** Release the session, and close the remote. */
+  /** Close the remote, and release the session after the runs that have begun. Later calls throw EdgecascadeError. */
   close(): Promise<void>;
 }
 

@@ -517,6 +517,76 @@ def test_scores_that_are_not_as_many_numbers_are_no_answer(packages: Path, file:
     assert evaluate(packages, script) == "remote error\n"
 
 
+@pytest.mark.parametrize("size", ["'12'", "-12", "12.5", "null", "8", "16"])
+def test_a_reply_whose_bytes_are_not_as_it_says_is_no_answer(packages: Path, file: Path, size: str) -> None:
+    """Its size is a whole number within the body, and no bytes are left over."""
+    script = f"""
+        import {{ Cascade }} from "edgecascade";
+        const output = {{ name: "logits", datatype: "FP32", shape: [1, 3] }};
+        const none = {{ name: "none", datatype: "UINT8", shape: [0], parameters: {{ binary_data_size: 0 }} }};
+        for (const binary_data_size of [12, {size}]) {{
+          globalThis.fetch = async (url, {{ body }}) => {{
+            if (body === undefined) return Response.json({{ inputs: [{{ name: "z" }}], outputs: [output] }});
+            const head = JSON.stringify({{ outputs: [none, {{ ...output, parameters: {{ binary_data_size }} }}] }});
+            return new Response(new Blob([head, new Float32Array([1, 2, 3])]));
+          }};
+          const remote = "http://models.test/v2/models/m";
+          const cascade = await Cascade.load({str(file)!r}, {{ remote, threshold: 9 }});
+          console.log((await cascade.predict([0, 0.5, 0])).reason);
+        }}
+    """
+    assert evaluate(packages, script) == "offloaded\nremote error\n"
+
+
+@pytest.mark.parametrize("original", ["5", "{}", "[]", "['a']", "{ a: 5 }", "{ a: null }", "{ data: [1], dims: [2] }"])
+def test_an_original_that_is_no_tensor_is_refused(packages: Path, file: Path, original: str) -> None:
+    """Null means the input itself."""
+    script = f"""
+        import {{ Cascade }} from "edgecascade";
+        const remote = async ({{ z }}) => z;
+        const cascade = await Cascade.load({str(file)!r}, {{ remote, threshold: 9 }});
+        console.log((await cascade.predict([0, 0.5, 0], {{ original: null }})).reason);
+        await cascade.predict([0, 0.5, 0], {{ original: {original} }}).catch((error) => console.log(error.name));
+    """
+    assert evaluate(packages, script) == "offloaded\nInputError\n"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "remote: 'http://h/v2/models/%ff'",
+        "remote: 'http://:secret@h/v2/models/m'",
+        "outputs: 'label'",
+        "outputs: ['nope']",
+        "threshold: NaN",
+        "egress: 'no'",
+    ],
+)
+def test_a_wrong_option_is_refused(packages: Path, file: Path, option: str) -> None:
+    """So it is before anything is asked."""
+    script = f"""
+        import {{ Cascade }} from "edgecascade";
+        await Cascade.load({str(file)!r}, {{ {option} }}).catch((error) => console.log(error.name));
+    """
+    assert evaluate(packages, script) == "ArgumentError\n"
+
+
+def test_close_waits_for_what_has_begun(packages: Path, file: Path) -> None:
+    """A second call does nothing, later predictions say why they fail, and the session is released in any case."""
+    script = f"""
+        import {{ Cascade }} from "edgecascade";
+        const remote = {{ infer() {{}}, close() {{ throw Error("no"); }} }};
+        const cascade = await Cascade.load({str(file)!r}, {{ remote }});
+        const begun = Array.from({{ length: 5 }}, () => cascade.predict([0, 9, 0]));
+        const closed = await Promise.allSettled([cascade.close(), cascade.close()]);
+        console.log(closed.map((one) => one.reason.message).join());
+        console.log((await Promise.all(begun)).map((one) => one.source).join());
+        await cascade.predict([0, 9, 0]).catch((error) => console.log(error.name, error.message));
+    """
+    said = "no,no\nlocal,local,local,local,local\nEdgecascadeError cascade: it was closed\n"
+    assert evaluate(packages, script) == said
+
+
 def test_calls_may_overlap(packages: Path, pair: Path) -> None:
     """Many calls at a time get the answers that they get one after the other; a wrong input harms no other."""
     script = f"""

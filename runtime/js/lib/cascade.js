@@ -32,6 +32,8 @@ export class Cascade {
   #outputs; // of the answers: [name of the body, name in the file]
   #together; // whether several inputs run at once
   #running; // the run under way
+  #waiting = 0; // it, and the runs behind it
+  #closing; // once `close` was called
 
   /** The document of the file, as JSON has it. */
   document;
@@ -43,6 +45,11 @@ export class Cascade {
     const further = outputs ?? (classifies ? [] : document.task.outputs);
     const moved = (name) => session.outputNames.includes(`body/${name}`);
     this.#outputs = further.map((name) => [name.replace(/^body\//, ""), moved(name) ? `body/${name}` : name]);
+    const unknown = this.#outputs.find(([, there]) => !session.outputNames.includes(there));
+    if (outputs && unknown) {
+      const known = session.outputNames.map((name) => name.replace(/^body\//, ""));
+      throw new ArgumentError(`outputs: expected names among ${known.join(", ")}, got ${unknown[0]}`);
+    }
     // Without a map, the confidence is the probability of the label: every output that is not read saves microseconds.
     const decided = classifies ? ["label", "probabilities", "advantage"] : ["confidence", "advantage"];
     const mapped = classifies && document.calibration?.knots ? ["confidence"] : [];
@@ -64,6 +71,12 @@ export class Cascade {
   static async load(file, { document, remote, deadline = 1, threshold, outputs, egress, ort, session } = {}) {
     if (!(deadline > 0 && deadline <= LONGEST)) {
       throw new ArgumentError(`deadline: expected seconds above 0, and at most a day, got ${deadline}`);
+    }
+    if (egress !== undefined && egress !== null && typeof egress !== "function") {
+      throw new ArgumentError(`egress: expected a function, got ${typeof egress}`);
+    }
+    if (outputs !== undefined && !(Array.isArray(outputs) && outputs.every((one) => typeof one === "string"))) {
+      throw new ArgumentError("outputs: expected a list of names, got something else");
     }
     const connected = connect(remote);
     const { InferenceSession, Tensor } = ort ?? (await this.engine());
@@ -90,7 +103,12 @@ export class Cascade {
     }
     if (!found) throw new ArgumentError("document: expected with an open session, got none");
     const options = { remote: connected, deadline, threshold, outputs, egress };
-    return new this(opened, found, Tensor, options);
+    try {
+      return new this(opened, found, Tensor, options);
+    } catch (error) {
+      if (opened !== file) await opened.release();
+      throw error;
+    }
   }
 
   /** Return the bytes of a file that is given as an address or as bytes. */
@@ -128,7 +146,7 @@ export class Cascade {
   async predict(x, { original } = {}) {
     const started = performance.now();
     const feeds = this.#inputs.one(x);
-    const sent = original === undefined ? feeds : tensors(original, false);
+    const sent = (original ?? null) === null ? feeds : tensors(original, false);
     const decision =
       this.#inputs.batch > 1 ? (await this.#decide(feeds, 1))[0] : this.#decision(await this.#run(feeds), 0, 1);
     if (!decision.forward) return this.#local(decision, started);
@@ -139,7 +157,7 @@ export class Cascade {
   async predictBatch(x, { originals } = {}) {
     const started = performance.now();
     const [feeds, n] = this.#inputs.many(x);
-    const sent = originals === undefined ? feeds : tensors(originals, true);
+    const sent = (originals ?? null) === null ? feeds : tensors(originals, true);
     if (Object.values(sent).some(({ dims }) => dims[0] !== n))
       throw new InputError(`originals: expected ${n}, got others`);
     const decisions = await this.#decide(feeds, n);
@@ -169,12 +187,23 @@ export class Cascade {
   }
 
   async close() {
-    await this.#remote?.close?.();
-    await this.#session.release();
+    this.#closing ??= this.#end();
+    await this.#closing;
+  }
+
+  async #end() {
+    try {
+      await this.#remote?.close?.();
+    } finally {
+      while (this.#waiting) await this.#running?.catch(() => {});
+      await this.#session.release();
+    }
   }
 
   /** Run the session after the runs before it: onnxruntime-web takes one at a time. */
   async #run(feeds) {
+    if (this.#closing) throw new EdgecascadeError("cascade: it was closed");
+    this.#waiting++;
     while (this.#running) await this.#running.catch(() => {});
     this.#running = this.#session.run(feeds, this.#names);
     let results;
@@ -184,6 +213,7 @@ export class Cascade {
       throw new InputError(`x: onnxruntime cannot run the file with it: ${firstLine(error)}`);
     } finally {
       this.#running = undefined;
+      this.#waiting--;
     }
     if (!(this.#names.at(-1) in results)) {
       throw new ArgumentError("ort: expected onnxruntime 1.24 or newer, got one that mistakes the names of outputs");
@@ -326,10 +356,12 @@ function tensors(original, batched) {
     return { original: { type: "string", data: original, dims: [original.length] } };
   }
   const named = original?.dims ? { original } : original;
-  const entries = Object.entries(named ?? {}).map(([name, { type, data, dims } = {}]) => {
-    if (!data || !dims) throw new InputError("original: expected a text, or objects with type, data and dims");
+  const entries = Object.entries(named ?? {}).map(([name, one]) => {
+    const { type, data, dims } = one ?? {};
+    if (!fits({ data, dims })) throw new InputError("original: expected a text, or objects with type, data and dims");
     return [name, { type, data, dims: batched ? dims : [1, ...dims] }];
   });
+  if (!entries.length || Array.isArray(original)) throw new InputError("original: expected a text or tensors, got neither");
   return Object.fromEntries(entries);
 }
 

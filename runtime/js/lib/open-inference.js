@@ -54,12 +54,16 @@ export class OpenInference {
       parsed = { pathname: "" };
     }
     const match = /\/v2\/models\/([^/]+)(?:\/versions\/[^/]+)?\/?$/.exec(parsed.pathname);
-    if (!match || !/^https?:$/.test(parsed.protocol) || parsed.username) {
+    if (!match || !/^https?:$/.test(parsed.protocol) || parsed.username || parsed.password) {
       throw new ArgumentError(
         "remote: expected http[s]://host[:port]/v2/models/NAME without a user, got another address",
       );
     }
-    this.#name = decodeURIComponent(match[1]);
+    try {
+      this.#name = decodeURIComponent(match[1]);
+    } catch {
+      throw new ArgumentError("remote: expected a name that percent-encodes UTF-8, got another");
+    }
     this.#path = (end) => `${parsed.origin}${parsed.pathname.replace(/\/$/, "")}${end}${parsed.search}`;
     this.#options = { headers, input, output };
     this.#binary = binary; // undefined until the server has shown it
@@ -247,7 +251,7 @@ function contents({ name, data, datatype }) {
 
 /** Return the body of a response of at most so many bytes. */
 async function body(response, most) {
-  if (!response.ok)
+  if (!response.ok || !response.body)
     throw new RemoteRefusal(`remote: the server replied with status ${response.status}`, response.status);
   const parts = [];
   let size = 0;
@@ -277,14 +281,22 @@ function outputs(bytes, model) {
   const reply = json(bytes.subarray(0, at));
   if (!Array.isArray(reply.outputs)) throw new InvalidReply("remote: the response has no list of outputs");
   if (reply.model_name && reply.model_name !== model) throw new InvalidReply("remote: the reply is from another model");
-  return reply.outputs.map(({ name, datatype, shape, data, parameters }) => {
+  const found = reply.outputs.map((output) => {
+    const { name, datatype, shape, data, parameters } = output ?? {};
     const size = parameters?.binary_data_size;
+    if (size !== undefined && !(Number.isInteger(size) && size >= 0 && at + size <= bytes.length)) {
+      throw new InvalidReply(`remote: expected ${size} bytes of an output, got ${bytes.length - at}`);
+    }
     const values = size === undefined ? listed(data, datatype) : fromBytes(bytes.slice(at, (at += size)), datatype);
     if (!Array.isArray(shape) || values.length !== shape.reduce((one, other) => one * other, 1)) {
       throw new InvalidReply(`remote: the data of an output do not have its shape [${shape}]`);
     }
     return { name, datatype, shape, data: values };
   });
+  if (/\S/.test(DECODER.decode(bytes.subarray(at)))) {
+    throw new InvalidReply(`remote: expected a reply that ends with its outputs, got ${bytes.length - at} more bytes`);
+  }
+  return found;
 }
 
 /** Return how many bytes the JSON object at the beginning takes; CORS may hide the header that says it. */
