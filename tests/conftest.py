@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
@@ -35,15 +35,8 @@ IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 ROOT = Path(__file__).parent.parent
 SIDE = 8
 
-# Examples have no limit of time, because machines differ, and are the same in every run of the CI.
-settings.register_profile(
-    "tests",
-    deadline=None,
-    database=None,
-    derandomize=IN_CI,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+# Examples have no deadline, because machines differ, and are the same in every run of the CI.
+settings.register_profile("tests", deadline=None, database=None, derandomize=IN_CI, print_blob=True)
 settings.load_profile("tests")
 
 
