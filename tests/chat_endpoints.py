@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from edgecascade.runtime.chat.cascade import ChatCascade
-from edgecascade.runtime.chat.gateway import application
+from edgecascade.chat.cascade import ChatCascade
+from edgecascade.chat.gateway import application
 
 Script = Callable[[dict[str, Any]], Iterable[bytes | None]]
 

@@ -178,7 +178,7 @@ class _Endpoint:
 
 
 def _whole(events: Sequence[bytes]) -> bytes:
-    from edgecascade.runtime.chat.events import assembled
+    from edgecascade.chat.events import assembled
 
     return json.dumps(assembled(json.loads(one[6:]) for one in events[:-1])).encode()
 

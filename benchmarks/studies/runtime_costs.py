@@ -86,8 +86,7 @@ class RuntimeCosts:
         memory: Peak resident MiB of a process that uses `Cascade`.
         bare_memory: That of a process with a bare session of the same file.
         installed: MiB of the files that `pip install edgecascade` unpacks, before compilation.
-        on_device: MiB of those that a device with a cascade file runs; calibration, export and the gateway between two
-            chat endpoints are the others.
+        on_device: MiB of those of the packages that a device runs, `runtime` and `types`.
         lateness: Seconds beyond the deadline, 99.9th percentile, with a remote that never replies.
         overslept: The same for a bare wait.
         overshoots: The same where the deadline costs most: outbox, large inputs, asyncio, hostile remote.
@@ -118,7 +117,7 @@ class RuntimeCosts:
                 f"{_said(1e3 * (late.value - self.overslept.value), LATE_GOAL)} beyond it",
                 *(f"  {one}; {_said(1e3 * one.beyond, LATE_GOAL)} beyond it" for one in self.overshoots),
                 f"files that a device runs: {self.on_device:.2f} MiB; {_said(self.on_device, SIZE_GOAL)}; "
-                f"with calibration and export, which the same wheel installs: {self.installed:.2f} MiB",
+                f"with all else that the same wheel installs: {self.installed:.2f} MiB",
             ]
         )
 
@@ -156,7 +155,7 @@ def measure_runtime_costs(flagship: Prepared, steps: Steps = at_once, *, rounds:
         memory=memory,
         bare_memory=bare,
         installed=installed_size(),
-        on_device=installed_size(("runtime", "types"), without="chat"),
+        on_device=installed_size(("runtime", "types")),
         lateness=lateness,
         overslept=overslept,
         overshoots=tuple(overshoots),
@@ -198,13 +197,10 @@ def measure_memory(path: str | os.PathLike[str], x: NDArray[Any], rounds: int = 
     return quantile(np.array(ours), 0.5), quantile(np.array(theirs), 0.5)
 
 
-def installed_size(
-    parts: Sequence[str] = ("runtime", "types", "calibration", "export"), *, without: str | None = None
-) -> float:
-    """Return the MiB of the files of some parts of the package, before compilation, without a folder of each part."""
+def installed_size(parts: Sequence[str] = ("runtime", "types", "calibration", "export", "chat", "deploy")) -> float:
+    """Return the MiB of the files of some parts of the package, before compilation."""
     roots = [Path(root) / part for root in import_module("edgecascade").__path__ for part in parts]
-    found = ((root, file) for root in roots for file in root.rglob("*") if file.is_file() and file.suffix != ".pyc")
-    files = (file for root, file in found if file.relative_to(root).parts[0] != without)
+    files = (file for root in roots for file in root.rglob("*") if file.is_file() and file.suffix != ".pyc")
     return sum(file.stat().st_size for file in files) / 2**20
 
 

@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from edgecascade.runtime.batch import Batch
     from edgecascade.runtime.budget import Budget, Rate
     from edgecascade.runtime.cascade import Cascade
-    from edgecascade.runtime.chat.answer import ChatAnswer, ChatReason, Verdict
-    from edgecascade.runtime.chat.cascade import ChatCascade
-    from edgecascade.runtime.chat.decision import ChatDecision
-    from edgecascade.runtime.chat.open_reply import OpenReply
-    from edgecascade.runtime.chat.reply import Usage
     from edgecascade.runtime.columns import Columns
     from edgecascade.runtime.counts import CascadeHealth, Counts, Durations
     from edgecascade.runtime.deadline import Deadline
@@ -58,9 +53,6 @@ if TYPE_CHECKING:
         Calibration,
         CascadeDocument,
         Certificate,
-        ChatDocument,
-        ChatScore,
-        ChatSide,
         Confusion,
         ImagePreprocessing,
         PolicyRecord,
@@ -71,7 +63,6 @@ if TYPE_CHECKING:
         TaskRecord,
         TaskSource,
         TextPreprocessing,
-        TokenPrice,
     )
     from edgecascade.types.errors import (
         ArgumentError,
@@ -104,13 +95,6 @@ __all__ = [
     "CascadeHealth",
     "Certificate",
     "Chat",
-    "ChatAnswer",
-    "ChatCascade",
-    "ChatDecision",
-    "ChatDocument",
-    "ChatReason",
-    "ChatScore",
-    "ChatSide",
     "CircuitBreaker",
     "CircuitOpen",
     "ClassMap",
@@ -141,7 +125,6 @@ __all__ = [
     "NoReply",
     "OpenInference",
     "OpenInferenceGrpc",
-    "OpenReply",
     "OperatingPoint",
     "Outbox",
     "Outputs",
@@ -170,12 +153,9 @@ __all__ = [
     "TaskRecord",
     "TaskSource",
     "TextPreprocessing",
-    "TokenPrice",
     "Traffic",
     "UnsendableInput",
-    "Usage",
     "Value",
-    "Verdict",
     "Watch",
     "decoder_named",
     "export_to_opentelemetry",
@@ -195,13 +175,6 @@ _MODULES = {
     "CascadeHealth": "edgecascade.runtime.counts",
     "Certificate": "edgecascade.types.document",
     "Chat": "edgecascade.runtime.remotes.chat",
-    "ChatAnswer": "edgecascade.runtime.chat.answer",
-    "ChatCascade": "edgecascade.runtime.chat.cascade",
-    "ChatDecision": "edgecascade.runtime.chat.decision",
-    "ChatDocument": "edgecascade.types.document",
-    "ChatReason": "edgecascade.runtime.chat.answer",
-    "ChatScore": "edgecascade.types.document",
-    "ChatSide": "edgecascade.types.document",
     "CircuitBreaker": "edgecascade.runtime.remotes.circuit",
     "CircuitOpen": "edgecascade.types.errors",
     "ClassMap": "edgecascade.runtime.decode",
@@ -232,7 +205,6 @@ _MODULES = {
     "NoReply": "edgecascade.types.errors",
     "OpenInference": "edgecascade.runtime.remotes.open_inference",
     "OpenInferenceGrpc": "edgecascade.runtime.remotes.open_inference_grpc",
-    "OpenReply": "edgecascade.runtime.chat.open_reply",
     "OperatingPoint": "edgecascade.types.estimate",
     "Outbox": "edgecascade.runtime.outbox",
     "Outputs": "edgecascade.types.answer",
@@ -261,12 +233,9 @@ _MODULES = {
     "TaskRecord": "edgecascade.types.document",
     "TaskSource": "edgecascade.types.document",
     "TextPreprocessing": "edgecascade.types.document",
-    "TokenPrice": "edgecascade.types.document",
     "Traffic": "edgecascade.runtime.remotes.remote",
     "UnsendableInput": "edgecascade.types.errors",
-    "Usage": "edgecascade.runtime.chat.reply",
     "Value": "edgecascade.runtime.decode",
-    "Verdict": "edgecascade.runtime.chat.answer",
     "Watch": "edgecascade.runtime.watch.watch",
     "decoder_named": "edgecascade.runtime.decode",
     "export_to_opentelemetry": "edgecascade.runtime.metrics.opentelemetry",

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from asked_endpoints import FakeEndpoint, Raw, completion, large, prompts_about, refusal, small, streamed
+from edgecascade.chat import Usage
 from edgecascade.export import Asked, AskedEndpoint, ExportError, ask_both
 from edgecascade.export.chat import ask
 from edgecascade.export.chat.replies import Replies
-from edgecascade.runtime import Usage
 from edgecascade.types.document import TokenPrice
 from edgecascade.types.errors import ArgumentError
 

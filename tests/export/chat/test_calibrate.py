@@ -19,6 +19,8 @@ from referencing import Registry, Resource
 from asked_endpoints import FakeEndpoint, completion, large, prompts_about, refusal, small
 from edgecascade.calibration import CertifiedLoss, MostAccuracy, plan_task
 from edgecascade.calibration.verifiers import Contains
+from edgecascade.chat import ChatCascade
+from edgecascade.chat.decision import ChatRule
 from edgecascade.cli import main
 from edgecascade.export import (
     AskedEndpoint,
@@ -30,8 +32,7 @@ from edgecascade.export import (
     read_replies,
 )
 from edgecascade.export.chat.calibrate import judge_replies
-from edgecascade.runtime import ChatCascade, Source
-from edgecascade.runtime.chat.decision import ChatRule
+from edgecascade.runtime import Source
 from edgecascade.types.document import ChatDocument, ChatScore
 from edgecascade.types.errors import ArgumentError, CalibrationError
 
@@ -234,7 +235,7 @@ def test_a_gguf_file_is_served_in_the_process(
     assert main(given) == 2
     assert "--local: " in capsys.readouterr().err
     file.write_bytes(b"GGUF")
-    monkeypatch.setattr("edgecascade.runtime.chat.llama.LlamaServer", Llama)
+    monkeypatch.setattr("edgecascade.chat.llama.LlamaServer", Llama)
     assert main(given) == 0
     assert main(given) == 0
     assert started == [str(file)]

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from edgecascade.chat.decision import ChatRule
 from edgecascade.cli import main
 from edgecascade.export import read_prompts, read_replies
-from edgecascade.runtime.chat.decision import ChatRule
 from edgecascade.runtime.remotes.chat_reply import token_logprobs
 from edgecascade.types.document import ChatDocument
 

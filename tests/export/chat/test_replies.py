@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgecascade.chat import Usage
 from edgecascade.export import ChatReply, ExportError, read_replies
 from edgecascade.export.chat.replies import Replies, prompt_digest
-from edgecascade.runtime import Usage
 
 TEXT = st.text(st.characters(codec="utf-8"))
 REPLY = st.builds(

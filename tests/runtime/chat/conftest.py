@@ -9,7 +9,7 @@ import pytest
 
 from chat_endpoints import Fake, Gateway, Script
 from chat_files import chat_document
-from edgecascade.runtime.chat.cascade import ChatCascade
+from edgecascade.chat.cascade import ChatCascade
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 
 from chat_endpoints import HEAD, UNSURE, chunked, events_of, saying
 from chat_files import chat_document
-from edgecascade.runtime import ArgumentError, ChatCascade, ChatReason, InvalidReply, NoReply, Source
+from edgecascade.chat import ChatCascade, ChatReason
+from edgecascade.runtime import ArgumentError, InvalidReply, NoReply, Source
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 

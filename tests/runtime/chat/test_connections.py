@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from chat_endpoints import UNSURE, Fake, saying
+from edgecascade.chat import endpoint
 from edgecascade.cli import main
-from edgecascade.runtime.chat import endpoint
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chat_files import SOME, chat_document
 from edgecascade.calibration import AdvantageTable, TaskRule, decide_task
-from edgecascade.runtime.chat.decision import ChatRule
+from edgecascade.chat.decision import ChatRule
 from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.document import ChatScore, ScoreCalibration
 from edgecascade.types.platt import Platt

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_endpoints import event, events_of
-from edgecascade.runtime.chat.events import EventReader, assembled
-from edgecascade.runtime.chat.open_reply import to_json
-from edgecascade.runtime.chat.reply import LocalReply
+from edgecascade.chat.events import EventReader, assembled
+from edgecascade.chat.open_reply import to_json
+from edgecascade.chat.reply import LocalReply
 from edgecascade.types.errors import RemoteError
 
 STREAM = b"".join(events_of(["é", " w", "\n\n", "data: x"]))

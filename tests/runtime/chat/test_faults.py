@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chat_endpoints import HEAD, LAST, UNSURE, Fake, Gateway, answer, chunked, event, events_of, refusal, saying
-from edgecascade.runtime.chat.endpoint import Endpoint
+from edgecascade.chat.endpoint import Endpoint
 from edgecascade.types.errors import ArgumentError
 
 LONG = [f" w{i}" for i in range(20)]

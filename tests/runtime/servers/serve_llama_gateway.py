@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from edgecascade.runtime.chat.cascade import ChatCascade
+from edgecascade.chat.cascade import ChatCascade
 
 
 def main() -> None:

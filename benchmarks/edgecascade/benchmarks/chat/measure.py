@@ -23,7 +23,7 @@ from edgecascade.calibration import (
     plan_task,
     proportion,
 )
-from edgecascade.runtime.chat.decision import ChatRule
+from edgecascade.chat.decision import ChatRule
 from edgecascade.types.document import ChatDocument
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate

@@ -14,9 +14,9 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from edgecascade.chat.events import END, EventReader, assembled, chunk_in
+from edgecascade.chat.reply import Usage
 from edgecascade.export.chat.replies import SIDES, ChatReply
-from edgecascade.runtime.chat.events import END, EventReader, assembled, chunk_in
-from edgecascade.runtime.chat.reply import Usage
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.chat import LIMITS, chat_client, check_fields
 from edgecascade.runtime.remotes.chat_reply import token_logprobs
@@ -35,7 +35,7 @@ from edgecascade.types.errors import (
 )
 
 if TYPE_CHECKING:
-    from edgecascade.runtime.chat.llama import LlamaServer
+    from edgecascade.chat.llama import LlamaServer
 
 __all__ = ["AskedEndpoint"]
 
@@ -167,7 +167,7 @@ class AskedEndpoint:
         """Return the client of the server and the path of its chat completions; the server of a file is started."""
         with self._lock:
             if self._connected is None:
-                from edgecascade.runtime.chat.llama import LlamaServer
+                from edgecascade.chat.llama import LlamaServer
 
                 self._llama = LlamaServer(self.url)
                 self._headers = {**self._llama.headers, "Content-Type": "application/json"}

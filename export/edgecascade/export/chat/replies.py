@@ -40,8 +40,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
+from edgecascade.chat.reply import Usage
 from edgecascade.export.chat.lines import LineFile, read_lines
-from edgecascade.runtime.chat.reply import Usage
 from edgecascade.types.errors import ExportError, no_file
 
 __all__ = ["SIDES", "ChatReply", "Replies", "RepliesToPrompt", "prompt_digest", "read_replies"]

@@ -89,7 +89,7 @@ def execute(arguments: Namespace) -> int:
         raise ArgumentError("--key: expected with --cert, got no certificate for the key")
     check_budget_arguments(arguments)
     token, console = read_token(arguments.token_file), Console()
-    from edgecascade.runtime.chat.gateway import serve
+    from edgecascade.chat.gateway import serve
 
     options = _options(arguments)
     with listen_tcp("--host, --port", arguments.host, arguments.port) as listener:
@@ -132,7 +132,7 @@ def _options(arguments: Namespace) -> dict[str, Any]:
 
 
 def _open(arguments: Namespace, options: dict[str, Any]) -> Any:
-    from edgecascade.runtime.chat.cascade import ChatCascade
+    from edgecascade.chat.cascade import ChatCascade
 
     try:
         return ChatCascade.load(arguments.file, **options)

@@ -15,8 +15,8 @@ from typing import Any
 
 from aiohttp import web
 
-from edgecascade.runtime.chat.cascade import ChatCascade
-from edgecascade.runtime.chat.open_reply import OpenReply
+from edgecascade.chat.cascade import ChatCascade
+from edgecascade.chat.open_reply import OpenReply
 from edgecascade.runtime.metrics.prometheus import CONTENT_TYPE
 from edgecascade.types.errors import ArgumentError, NoReply
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from threading import Lock
 from typing import Any
 
-from edgecascade.runtime.chat.answer import ChatReason, Verdict
-from edgecascade.runtime.chat.decision import ChatDecision
-from edgecascade.runtime.chat.reply import Usage
+from edgecascade.chat.answer import ChatReason, Verdict
+from edgecascade.chat.decision import ChatDecision
+from edgecascade.chat.reply import Usage
 from edgecascade.runtime.counts import BOUNDS, Histogram
 from edgecascade.runtime.metrics.prometheus import Family, families_text, latency_samples
 from edgecascade.runtime.metrics.snapshot import CIRCUIT_STATES

@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from edgecascade.runtime.chat.answer import Verdict
-from edgecascade.runtime.chat.counts import ChatTally
-from edgecascade.runtime.chat.endpoint import Exchange
-from edgecascade.runtime.chat.reply import LocalReply, Usage, usage_in
+from edgecascade.chat.answer import Verdict
+from edgecascade.chat.counts import ChatTally
+from edgecascade.chat.endpoint import Exchange
+from edgecascade.chat.reply import LocalReply, Usage, usage_in
 from edgecascade.types.answer import Source
 from edgecascade.types.errors import RemoteError
 

@@ -7,12 +7,12 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgecascade.runtime.chat.events import END, EventReader, assembled, chunk_in
+from edgecascade.chat.events import END, EventReader, assembled, chunk_in
 from edgecascade.runtime.remotes.chat_reply import token_logprobs
 from edgecascade.types.errors import InvalidReply, RemoteError
 
 if TYPE_CHECKING:
-    from edgecascade.runtime.chat.endpoint import Exchange
+    from edgecascade.chat.endpoint import Exchange
 
 __all__ = ["LocalReply", "Usage", "usage_in"]
 

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 
-from edgecascade.runtime.chat.events import END, EventReader, assembled, chunk_in
+from edgecascade.chat.events import END, EventReader, assembled, chunk_in
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.circuit import Circuit, State
 from edgecascade.runtime.remotes.http import HANDSHAKE, NO_TLS, Proxy

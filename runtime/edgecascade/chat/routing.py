@@ -15,12 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from edgecascade.runtime.budget import Budget
-from edgecascade.runtime.chat.answer import ChatReason, Verdict
-from edgecascade.runtime.chat.counts import ChatTally
-from edgecascade.runtime.chat.decision import UNDECIDED, ChatDecision, ChatRule, same_model, unlike_calibration
-from edgecascade.runtime.chat.endpoint import Endpoint
-from edgecascade.runtime.chat.open_reply import (
+from edgecascade.chat.answer import ChatReason, Verdict
+from edgecascade.chat.counts import ChatTally
+from edgecascade.chat.decision import UNDECIDED, ChatDecision, ChatRule, same_model, unlike_calibration
+from edgecascade.chat.endpoint import Endpoint
+from edgecascade.chat.open_reply import (
     Asked,
     OpenReply,
     kept_stream,
@@ -29,7 +28,8 @@ from edgecascade.runtime.chat.open_reply import (
     passed_whole,
     to_json,
 )
-from edgecascade.runtime.chat.reply import LocalReply
+from edgecascade.chat.reply import LocalReply
+from edgecascade.runtime.budget import Budget
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.request import allows
 from edgecascade.runtime.watch.alarms import Alarm

@@ -15,13 +15,13 @@ from threading import Lock, Thread
 from types import TracebackType
 from typing import Any, TypeVar
 
+from edgecascade.chat.answer import ChatAnswer
+from edgecascade.chat.endpoint import Endpoint
+from edgecascade.chat.events import END, EventReader
+from edgecascade.chat.llama import LlamaServer
+from edgecascade.chat.open_reply import OpenReply
+from edgecascade.chat.routing import Router
 from edgecascade.runtime.budget import Budget
-from edgecascade.runtime.chat.answer import ChatAnswer
-from edgecascade.runtime.chat.endpoint import Endpoint
-from edgecascade.runtime.chat.events import END, EventReader
-from edgecascade.runtime.chat.llama import LlamaServer
-from edgecascade.runtime.chat.open_reply import OpenReply
-from edgecascade.runtime.chat.routing import Router
 from edgecascade.runtime.watch.alarms import Alarm
 from edgecascade.types.answer import Source
 from edgecascade.types.document import ChatDocument

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from edgecascade.runtime.chat.decision import ChatDecision
-from edgecascade.runtime.chat.reply import Usage
+from edgecascade.chat.decision import ChatDecision
+from edgecascade.chat.reply import Usage
 from edgecascade.types.answer import Source
 
 __all__ = ["ChatAnswer", "ChatReason", "Verdict"]
