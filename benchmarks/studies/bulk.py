@@ -61,7 +61,7 @@ def measure_bulk_costs(rows: int = 100_000, rounds: int = 15) -> BulkCosts:
     """Measure everything (Linux only).
 
     Args:
-        rows: Rows in memory; a table has a quarter of them, and the large table of the measurement of memory all.
+        rows: Rows in memory and in a table; the small table of the measurement of memory has a quarter of them.
         rounds: Measurements of each kind, in turn; in memory, each with new sessions, and the median of three.
     """
     with tempfile.TemporaryDirectory() as name:
@@ -71,7 +71,7 @@ def measure_bulk_costs(rows: int = 100_000, rounds: int = 15) -> BulkCosts:
         large = folder / "large.onnx"
         save_model(two_layers(rng, _LARGE), large)
         x = rng.normal(size=(rows, 784)).astype(np.float32)
-        table = _write(x[: rows // 4], folder / "rows.parquet")
+        table = _write(x, folder / "rows.parquet")
         found = [*_in_memory(small, large, x, rounds), _tables(small, large, table, rounds)]
         return BulkCosts((*found, _memory(small, large, x, folder, max(3, rounds // 3))))
 

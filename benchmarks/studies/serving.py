@@ -11,7 +11,7 @@ import sysconfig
 import tempfile
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -31,7 +31,7 @@ from edgecascade.runtime.engine import open_session
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 
-__all__ = ["GOAL", "MODELS", "Load", "ServingSpeed", "main", "measure_serving"]
+__all__ = ["GOAL", "MODELS", "Load", "ServingSpeed", "convolutions", "main", "measure_serving"]
 
 GOAL = 0.7
 """The least throughput of `serve` as a share of Triton's."""
@@ -192,9 +192,9 @@ def _layers(folder: Path, sides: Sequence[int]) -> tuple[Path, NDArray[np.float3
     return _saved(folder, nodes, weights, [sides[0]], sides[-1]), x
 
 
-def _convolutions(folder: Path) -> tuple[Path, NDArray[np.float32]]:
-    """Write a small convolutional network with random weights, and return the file and an input [1, 3, 64, 64]."""
-    rng = np.random.default_rng(0)
+def convolutions(folder: Path, side: int = 64, seed: int = 0) -> tuple[Path, NDArray[np.float32]]:
+    """Write a small convolutional network with random weights, and return the file and an input [1, 3, side, side]."""
+    rng = np.random.default_rng(seed)
     nodes, weights, at = [], [], "x"
     channels = (3, 32, 64, 128, 128)
     for i, (before, after) in enumerate(pairwise(channels)):
@@ -208,7 +208,8 @@ def _convolutions(folder: Path) -> tuple[Path, NDArray[np.float32]]:
     nodes.append(helper.make_node("Flatten", ["pooled"], ["flat"]))
     weights.append(numpy_helper.from_array(rng.normal(size=(channels[-1], 10)).astype(np.float32), "w"))
     nodes.append(helper.make_node("MatMul", ["flat", "w"], ["logits"]))
-    return _saved(folder, nodes, weights, [3, 64, 64], 10), rng.normal(size=(1, 3, 64, 64)).astype(np.float32)
+    shape = [3, side, side]
+    return _saved(folder, nodes, weights, shape, 10), rng.normal(size=(1, *shape)).astype(np.float32)
 
 
 def _saved(folder: Path, nodes: list[Any], weights: list[Any], shape: list[int], classes: int) -> Path:
@@ -224,10 +225,10 @@ def _saved(folder: Path, nodes: list[Any], weights: list[Any], shape: list[int],
     return path
 
 
-MODELS = {
+MODELS: Mapping[str, Callable[[Path], tuple[Path, NDArray[np.float32]]]] = {
     "784-128-10 network": lambda folder: _layers(folder, (784, 128, 10)),
     "4 layers of 2048": lambda folder: _layers(folder, (2048, 2048, 2048, 2048, 2048, 10)),
-    "convolutions, 64 px": _convolutions,
+    "convolutions, 64 px": convolutions,
 }
 """What writes each model to a folder: of microseconds; bound by memory, for which batches matter; and by arithmetic."""
 

@@ -33,6 +33,7 @@ __all__ = [
     "Distant",
     "FitSpeed",
     "HeadCost",
+    "cascade_of",
     "compare_fits",
     "measure_head_cost",
     "measure_hot_path",
@@ -181,12 +182,24 @@ def tiny_cascade(folder: Path, hidden: int = 128) -> tuple[Path, list[NDArray[np
     body, path = folder / "body.onnx", folder / "tiny.onnx"
     save_model(two_layers(rng, hidden), body)
     inputs = rng.normal(size=(600, 784)).astype(np.float32)
+    cascade_of(body, path, inputs, rng)
+    return path, list(inputs[:64])
+
+
+def cascade_of(body: Path, path: Path, inputs: NDArray[np.float32], rng: np.random.Generator) -> None:
+    """Write the cascade file of a network with ten logits and an invented remote; a fifth of the inputs are forwarded.
+
+    Args:
+        body: The network.
+        path: The cascade file.
+        inputs: What to calibrate on, [n, ...].
+        rng: Draws labels and the remote's scores.
+    """
     logits = local_scores(body, inputs)
     remote = logits + rng.normal(size=logits.shape)
     labels = (remote + rng.gumbel(size=logits.shape)).argmax(axis=1)
     data = LabelledData(inputs, labels, tuple(map(str, range(10))), "0" * 64)
     calibrate(body, path, data, logits, remote, objective=MostAccuracy(0.2), scores=["confidence"], merges=["replace"])
-    return path, list(inputs[:64])
 
 
 def two_layers(rng: np.random.Generator, hidden: int) -> ModelProto:

@@ -151,7 +151,8 @@ def _check_numbers(path: str | os.PathLike[str], columns: Sequence[NDArray[Any]]
 
 
 def _known(advantage: NDArray[Any], confidence: NDArray[Any]) -> NDArray[Any]:
-    return np.where(np.isnan(confidence), np.float32(np.nan), advantage)
+    unknown = np.isnan(confidence)
+    return np.where(unknown, np.float32(np.nan), advantage) if unknown.any() else advantage
 
 
 def _with_rows(

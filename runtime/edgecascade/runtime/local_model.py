@@ -207,13 +207,13 @@ class LocalModel:
         whole: list[NDArray[Any]] = []
         for start in range(0, n, step):
             for feeds in self.inputs.parts("x", rows(batch, slice(start, start + step))):
+                before, done = done, done + size(feeds)
                 given = self._run(feeds, live)
                 whole = whole or [np.empty((n, *one.shape[1:]), one.dtype) for one in given]
                 for column, part in zip(whole, given, strict=True):
-                    if part.shape != (size(feeds), *column.shape[1:]):
+                    if part.shape != (done - before, *column.shape[1:]):
                         raise ModelFileError(f"{self._path}: expected a row for each input, got {list(part.shape)}")
-                    column[done : done + size(feeds)] = part
-                done += size(feeds)
+                    column[before:done] = part
         return self._decisions.columns(whole, n)
 
     def _decide(self, feeds: Mapping[str, NDArray[Any]], live: _Live) -> list[Decided]:
