@@ -72,6 +72,14 @@ def test_one_input_and_a_batch_are_answered(folder: Path) -> None:
     assert [answer.label for answer in answers] == [answer.label for answer in single]
 
 
+@pytest.mark.parametrize("call", ["decide", "predict_columns", "predict_batch"])
+def test_arrays_of_several_lengths_are_refused(folder: Path, call: str) -> None:
+    """Also where the first array ends with a run of the model, so that the rest of the other would never be read."""
+    values, kind = np.zeros((4096, 3), np.float32), np.zeros((5000, 1), np.int64)
+    with Cascade.load(folder / "local.onnx") as cascade, pytest.raises(InputError, match="4096 in values, 5000 in kind"):
+        getattr(cascade, call)({"values": values, "kind": kind})
+
+
 def test_the_body_unfolds(folder: Path) -> None:
     """The unfolded body has both inputs."""
     assert unfold(load_model(folder / "local.onnx")).SerializeToString() == (folder / "body.onnx").read_bytes()

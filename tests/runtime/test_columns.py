@@ -94,8 +94,17 @@ def test_a_row_of_scores_that_is_no_answer_stays_local(file: Path) -> None:
         assert merged.reason[row] == "remote error"
         assert merged.label[row] == decided.label[row]
         assert merged.counts()[Source.LOCAL, Reason.REMOTE_ERROR] == 1
-        with pytest.raises(InputError, match="scores"):
-            cascade.merged(decided, scores[1:])
+        for wrong in (scores[1:], [[1.0, 2.0], [1.0]], None):
+            with pytest.raises(InputError, match="scores"):
+                cascade.merged(decided, wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("x", [np.array(5.0), {}, {"z": np.array(5.0)}, {"q": LOGITS}])
+@pytest.mark.parametrize("call", ["decide", "predict_columns", "predict_batch"])
+def test_what_has_no_rows_is_refused(file: Path, call: str, x: Any) -> None:
+    """In one sentence, by every call."""
+    with Cascade.load(file) as cascade, pytest.raises(InputError, match=r"^x[\[:]"):
+        getattr(cascade, call)(x)
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(MERGES), st.sampled_from([None, "classes", "matrix"]))

@@ -139,8 +139,12 @@ def test_images_in_a_table_may_be_pixels_or_files(pair: Path) -> None:
             np.testing.assert_array_equal(cascade.decide(pa.table({"image": column})).probabilities, expected)
         lists = pl.DataFrame({"x": pl.Series(images.tolist(), dtype=pl.List(pl.List(pl.List(pl.UInt8))))})
         np.testing.assert_array_equal(cascade.decide(lists).probabilities, expected)
-        frame = pd.DataFrame({"image": files})
-        np.testing.assert_array_equal(cascade.decide(frame).probabilities, expected)
+        for frame in (
+            pd.DataFrame({"image": files}),
+            pa.table({"image": pa.array(images.tolist())}).to_pandas(types_mapper=pd.ArrowDtype),
+            pa.table({"image": pa.array(files, pa.binary_view())}),
+        ):
+            np.testing.assert_array_equal(cascade.decide(frame).probabilities, expected)
 
 
 @pytest.mark.parametrize("kind", ["binary", "large binary", "polars"])
@@ -176,20 +180,28 @@ def test_images_as_polars_writes_them(pair: Path, kind: str) -> None:
             cascade.decide(pa.table({"image": [{"bytes": None}]}))
 
 
-def test_tensors_with_their_axes_in_another_order_are_refused(pair: Path) -> None:
-    """Those whose permutation changes nothing are read."""
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
+def test_tensors_with_their_axes_in_another_order_are_read(pair: Path, order: tuple[int, ...]) -> None:
+    """Whether pyarrow wrote them, or Arrow's definition of a permutation is followed; a slice too."""
     images: NDArray[np.uint8] = np.load(pair / "test.npz")["x"][:20]
-    flat = pa.FixedSizeListArray.from_arrays(pa.array(images.reshape(-1)), int(np.prod(images.shape[1:])))
-
-    def table(order: list[int]) -> Any:
-        kind = pa.fixed_shape_tensor(pa.uint8(), images.shape[1:], permutation=order)
-        return pa.table({"x": pa.ExtensionArray.from_storage(kind, flat)})
-
+    stored = np.ascontiguousarray(images.transpose(0, *(1 + i for i in order)))
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1)), images[0].size)
+    kind = pa.fixed_shape_tensor(pa.uint8(), stored.shape[1:], permutation=order)
+    by_definition = pa.ExtensionArray.from_storage(kind, flat)
+    strided = stored.transpose(0, *(1 + i for i in order))
     with Cascade.load(pair / "local.onnx") as cascade:
-        expected = cascade.decide(images).probabilities
-        np.testing.assert_array_equal(cascade.decide(table([0, 1, 2])).probabilities, expected)
-        with pytest.raises(InputError, match="permutation"):
-            cascade.decide(table([1, 0, 2]))
+        expected = cascade.decide(images[3:]).probabilities
+        for column in (by_definition, pa.FixedShapeTensorArray.from_numpy_ndarray(strided)):
+            found = cascade.decide(pa.table({"x": column}).slice(3)).probabilities
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_permutations_that_pyarrow_writes_wrongly_are_refused(pair: Path) -> None:
+    """It stores the inverse of what Arrow defines, so that nothing says which of the two is meant."""
+    images: NDArray[np.uint8] = np.load(pair / "test.npz")["x"][:20]
+    stored = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+    with Cascade.load(pair / "local.onnx") as cascade, pytest.raises(InputError, match="permutation"):
+        cascade.decide(pa.table({"x": pa.FixedShapeTensorArray.from_numpy_ndarray(stored)}))
 
 
 @pytest.mark.parametrize(

@@ -415,7 +415,7 @@ class Cascade:
                 reader: Any = self._dispatcher.read
                 return merge_outputs(columns, [(places, reader(scores, len(places), None))])
             read = read_scores(scores, len(places), self.labels, self.policy, names=tuple(class_names))
-        except RemoteError as error:
+        except (RemoteError, ValueError, TypeError) as error:  # the last two of numpy
             raise InputError(f"scores: {str(error).removeprefix('remote: ')}") from error
         return merge_scores(columns, [(places, read)], self.policy)
 

@@ -30,6 +30,7 @@ __all__ = [
 LABEL_COLUMNS = ("label", "labels")
 INPUT_COLUMNS = ("x", "image", "img", "text", "sentence")
 INDEX = "__index_level_0__"  # pandas adds it
+_TEXTS = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")  # and files
 
 
 def as_inputs(inputs: ModelInputs, x: Any) -> Any:
@@ -132,13 +133,13 @@ def numbers_of(column: Any, where: str) -> NDArray[Any]:
     import pyarrow.compute as compute
     import pyarrow.types as types
 
-    shape = [len(column)]
+    shape, order = [len(column)], []
     if isinstance(column.type, pyarrow.BaseExtensionType):
         inner = getattr(column.type, "shape", None)
         shape += list(inner or ())
-        order = getattr(column.type, "permutation", None)
-        if order is not None and [*order] != sorted(order):  # pyarrow 26 reads it in another way than it writes it
-            raise InputError(f"{where}: expected tensors with their axes in order, got the permutation {[*order]}")
+        order = [*(getattr(column.type, "permutation", None) or range(len(shape) - 1))]
+        if [order[i] for i in order] != sorted(order):  # pyarrow 26 writes the inverse of these, and misreads them
+            raise InputError(f"{where}: expected a permutation that swaps axes in pairs, got {order}")
         column = pyarrow.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
         if inner and types.is_fixed_size_list(column.type):
             column = compute.list_flatten(column)
@@ -153,7 +154,8 @@ def numbers_of(column: Any, where: str) -> NDArray[Any]:
     if not is_number(column.type) or column.null_count:
         missing = f", {column.null_count} of them missing" if column.null_count else ""
         raise InputError(f"{where}: expected numbers, got {column.type}{missing}")
-    return np.ascontiguousarray(column.to_numpy().reshape(shape))
+    array = column.to_numpy().reshape(shape)
+    return np.ascontiguousarray(array.transpose(0, *(1 + i for i in order)) if order else array)
 
 
 def is_number(kind: Any) -> bool:
@@ -167,6 +169,8 @@ def _array(column: Any, where: str) -> NDArray[Any]:
     """Return a column as an array: of numbers [n, ...], or of texts or image files [n]."""
     if hasattr(column, "type") and hasattr(column, "null_count"):
         return _of_arrow(column, where)
+    if hasattr(getattr(column, "dtype", None), "pyarrow_dtype"):  # pandas
+        return _of_arrow(column.array.__arrow_array__(), where)
     if str(getattr(column, "dtype", "")).startswith(("Struct", "List(List")) and hasattr(column, "to_arrow"):  # polars
         return _of_arrow(column.to_arrow(), where)
     missing = _missing(column)
@@ -223,8 +227,7 @@ def _of_arrow(column: Any, where: str) -> NDArray[Any]:
         return np.zeros(0, np.float32)
     if column.null_count:
         raise InputError(f"{where}: expected a value in every row, got {column.null_count} rows without")
-    kind = column.type
-    if any(check(kind) for check in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)):
+    if str(column.type) in _TEXTS:
         values = np.empty(len(column), object)
         values[:] = column.to_pylist()
         return values
