@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgecascade.benchmarks.server import serving
 from edgecascade.calibration import MostAccuracy
+from edgecascade.cli import main
 from edgecascade.export import ExportError, calibrate, local_scores, read_labelled, remote_scores, save_model, unfold
 from edgecascade.export.data import each
 from edgecascade.export.graph import load_model
@@ -70,6 +75,22 @@ def test_one_input_and_a_batch_are_answered(folder: Path) -> None:
         single = [cascade.predict(x) for x in each(_inputs(folder, 50))]
     assert {answer.reason for answer in answers} == {Reason.CONFIDENT, Reason.OFFLOADED}
     assert [answer.label for answer in answers] == [answer.label for answer in single]
+
+
+def test_a_table_has_a_column_for_each_input(folder: Path, tmp_path: Path) -> None:
+    """Of pyarrow, pandas or polars, with or without other columns; in a parquet file too."""
+    given = _inputs(folder, 50)
+    lists = {name: array.tolist() for name, array in given.items()}
+    tables = [pa.table({"id": range(50), **lists}), pd.DataFrame(lists), pl.DataFrame(lists)]
+    with Cascade.load(folder / "local.onnx") as cascade:
+        expected = cascade.decide(given)
+        for table in tables:
+            np.testing.assert_array_equal(cascade.decide(table).probabilities, expected.probabilities)
+            assert [one.label for one in cascade.predict_batch(table)] == expected.label.tolist()
+    rows, out = tmp_path / "rows.parquet", tmp_path / "out.parquet"
+    pq.write_table(tables[0], rows)
+    assert main(["run", str(folder / "local.onnx"), str(rows), "-o", str(out)]) == 0
+    assert pq.read_table(out)["label"].to_pylist() == expected.label.tolist()
 
 
 @pytest.mark.parametrize("call", ["decide", "predict_columns", "predict_batch"])

@@ -82,7 +82,7 @@ class ModelInputs(NamedTuple):
             from edgecascade.runtime.tables import as_inputs  # needed for tables and tensors only
 
             x = as_inputs(self, x)
-            if np.ndim(x) == 0:
+            if not isinstance(x, Mapping) and np.ndim(x) == 0:
                 what = "a list of images or an array" if self.images else "an array"
                 raise InputError(f"x: expected {what} [n, ...], got {type(x).__name__}")
         if not self.images or isinstance(x, Mapping) or (isinstance(x, np.ndarray) and x.dtype != object):
