@@ -13,7 +13,10 @@ collect_ignore = ["check_kserve.py", "onnx_in_triton.py", "run_ray.py"]
 
 @pytest.fixture
 def files(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Enter a copy of the folder with both models, and with `two.onnx`, a remote of two classes."""
+    """Enter a copy of the folder with both models.
+
+    It also has `two.onnx`, a remote of two classes, and `features.onnx`, one that takes other inputs.
+    """
     shutil.copytree(pair, tmp_path / "files")
     monkeypatch.chdir(tmp_path / "files")
     two = helper.make_graph(
@@ -28,4 +31,8 @@ def files(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         [numpy_helper.from_array(np.array([1, 2]), "sides"), numpy_helper.from_array(np.array([0, 1]), "two")],
     )
     onnx.save(helper.make_model(two, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), "two.onnx")
+    sides: list[int | str] = ["n", 3]
+    tensors = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, sides)] for name in ("x", "logits")]
+    three = helper.make_graph([helper.make_node("Identity", ["x"], ["logits"])], "three", *tensors)
+    onnx.save(helper.make_model(three, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), "features.onnx")
     return tmp_path / "files"

@@ -1,10 +1,12 @@
 """The objects for KServe: valid by its published types, and the container that they run answers."""
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import yaml
@@ -15,6 +17,47 @@ from edgecascade.runtime import Deadline, OpenInference
 
 HERE = Path(__file__).parent
 IMAGE = "registry.example/edgecascade:1"
+
+
+def only(required: str = "", **properties: Any) -> dict[str, Any]:
+    """Return the schema of an object that has no other properties."""
+    return {"type": "object", "properties": properties, "required": required.split(), "additionalProperties": False}
+
+
+def many(items: Any) -> dict[str, Any]:
+    """Return the schema of a list."""
+    return {"type": "array", "items": items}
+
+
+TEXT, WHOLE, YES = {"type": "string"}, {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}, {"type": "boolean"}
+AMOUNTS = {"additionalProperties": {"type": "string", "pattern": r"^\d+(\.\d+)?([KMGTPE]i|[numkMGTPE])?$"}}
+NAME = {"type": "string", "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$", "maxLength": 63}
+CONTAINER = only(
+    "name",
+    name=TEXT,
+    image={"type": "string", "pattern": r"^\S+$"},
+    command=many(TEXT),
+    args=many(TEXT),
+    ports=many(only("containerPort", containerPort=WHOLE, protocol={"enum": ["TCP", "UDP", "SCTP"]})),
+    readinessProbe=only(httpGet=only("port", path=TEXT, port=WHOLE)),
+    resources=only(requests=AMOUNTS, limits=AMOUNTS),
+    securityContext=only(allowPrivilegeEscalation=YES, capabilities=only(drop=many(TEXT)), runAsNonRoot=YES),
+)
+MODEL = only("modelFormat", modelFormat=only("name", name=TEXT), protocolVersion=TEXT, runtime=NAME, storageUri=TEXT)
+SPECS = {
+    ("serving.kserve.io/v1alpha1", "ServingRuntime"): only(
+        "containers",
+        annotations={"additionalProperties": TEXT},
+        supportedModelFormats=many(only("name", name=TEXT, version=TEXT)),
+        protocolVersions=many(TEXT),
+        containers={**many(CONTAINER), "minItems": 1},
+    ),
+    ("serving.kserve.io/v1beta1", "InferenceService"): only(
+        "predictor", predictor=only(minReplicas=WHOLE, maxReplicas=WHOLE, model=MODEL)
+    ),
+}
+"""What KServe demands of the fields that are written, in our words: the CRD of ServingRuntime (at commit c33b380 of
+kserve/kserve), the type ModelSpec, and the admission of names."""
 
 
 def deploy(folder: Path, out: Path, *options: str, remote: str = "remote.onnx") -> int:
@@ -41,6 +84,15 @@ def test_the_objects_are_those_of_kserve(pair: Path, environment: Callable[..., 
     assert checked.stdout.split() == ["ServingRuntime", "InferenceService"], checked.stderr
     out.write_text(out.read_text().replace("readinessProbe", "readyProbe"))
     assert "V1Container has no" in check().stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--name", "a" * 40, "--threshold=-inf", "--deadline", "0.25")])
+def test_the_objects_fit_the_schemas(pair: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+    """Names, whole numbers and amounts are in the form that a cluster admits, and there is no other field."""
+    assert deploy(pair, tmp_path / "cascade.yaml", *options) == 0
+    for one in objects(tmp_path / "cascade.yaml"):
+        jsonschema.validate(one, only("spec", apiVersion=TEXT, kind=TEXT, metadata=only("name", name=NAME), spec={}))
+        jsonschema.validate(one["spec"], SPECS[one["apiVersion"], one["kind"]])
 
 
 def test_the_service_runs_its_runtime(pair: Path, tmp_path: Path) -> None:
@@ -77,16 +129,22 @@ def test_the_container_answers_as_the_cascade_does(pair: Path, tmp_path: Path, s
         ("FILE", "corner.onnx"),
         ("--remote", "nobody.onnx"),
         ("--remote", "two.onnx"),
+        ("--remote", "features.onnx"),
+        ("--remote", "other/local.onnx"),
         ("--remote", "http://"),
         ("--name", "Cascade"),
         ("--storage", "models/pair"),
+        ("--storage", "s3://models\npair"),
         ("--image", ""),
+        ("--image", "an image"),
         ("--deadline", "0"),
         ("--remote-output", "nothing"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(files: Path, capsys: Any, option: str, value: str) -> None:
-    """The exit code is 2, and nothing is written."""
+    """The exit code is 2, and nothing is written; files of one name cannot lie in one folder."""
+    (files / "other").mkdir()
+    shutil.copy(files / "remote.onnx", files / "other" / "local.onnx")
     before = sorted(files.parent.rglob("*"))
     given = {"--remote": "remote.onnx", "-o": "out.yaml", "--image": IMAGE, "--storage": "s3://models/pair"}
     given[option] = value

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from edgecascade import Cascade
@@ -18,6 +19,7 @@ from edgecascade.deploy.ray import app
 from edgecascade.deploy.stages import Answer, Decide
 from edgecascade.runtime import Columns
 from edgecascade.types.errors import ArgumentError, EdgecascadeError, InputError
+from task_files import twice_file
 
 ROOT = Path(__file__).parent.parent.parent
 RAY = ("ray[data,serve]==2.60.0", "onnxruntime==1.32.0")
@@ -55,6 +57,18 @@ def test_a_stage_refuses_other_columns_and_another_large_model(files: Path) -> N
         Decide(files / "local.onnx", "image")({"id": np.arange(3)})
     with pytest.raises(ArgumentError, match=r"^remote: expected scores \[n, 3\]"):
         Answer(files / "local.onnx", files / "two.onnx", "image")
+    with pytest.raises(ArgumentError, match=r"^remote: expected tensor\(uint8\)"):
+        Answer(files / "local.onnx", files / "features.onnx", "image")
+    images = np.load(files / "test.npz")["x"][:3]
+    for columns in ({"image": images, "label": np.arange(3)}, {"image": images, "reason": np.arange(3)}):
+        with pytest.raises(InputError, match="columns: expected none named"):  # they would be lost
+            Decide(files / "local.onnx", "image")(columns)
+    with pytest.raises(InputError, match="columns: expected label"):
+        Answer(files / "local.onnx", files / "remote.onnx", "image")({"image": images})
+    with pytest.raises(InputError, match="columns: expected arrays by name, got Table"):
+        Decide(files / "local.onnx", "image")(pa.table({"image": images.tolist()}))
+    with pytest.raises(ArgumentError, match="general task"):
+        Decide(twice_file(files), "x")
 
 
 @pytest.mark.parametrize(
@@ -62,6 +76,9 @@ def test_a_stage_refuses_other_columns_and_another_large_model(files: Path) -> N
     [
         {"remote": ""},
         {"remote": "two.onnx"},
+        {"remote": "features.onnx"},
+        {"remote": "http://127.0.0.1:9/v2/models/large"},
+        {"name": "a/b"},
         {"remote": "nobody.onnx"},
         {"local": "corner.onnx"},
         {"deadline": "soon"},

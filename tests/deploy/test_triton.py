@@ -1,6 +1,9 @@
 """The model repository for Triton: what Triton reads, what Triton answers, and what is refused."""
 
+import asyncio
 import json
+import os
+import runpy
 import shutil
 import socket
 import subprocess
@@ -8,6 +11,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +21,8 @@ from numpy.typing import NDArray
 
 from edgecascade import Cascade
 from edgecascade.cli import main
-from edgecascade.runtime import Columns
+from edgecascade.runtime import Columns, Deadline
+from edgecascade.runtime.remotes.onnx_file import OnnxFile
 from edgecascade.types.document import PREPROCESSING_KEY, TextPreprocessing
 from edgecascade.types.document.preprocessing import preprocessing_dict
 from real_servers import TRITON, triton
@@ -28,7 +33,7 @@ import sys
 from google.protobuf import json_format, text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 for path in sys.argv[1:]:
-    print(json_format.MessageToJson(text_format.Parse(open(path).read(), ModelConfig()), indent=None))
+    print(json_format.MessageToJson(text_format.Parse(open(path, encoding="utf-8").read(), ModelConfig()), indent=None))
 """
 
 
@@ -46,12 +51,15 @@ def images(pair: Path) -> NDArray[np.uint8]:
 
 
 @pytest.mark.slow
-def test_triton_reads_every_configuration(pair: Path, environment: Callable[..., Path], tmp_path: Path) -> None:
-    """Parsed by tritonclient's own proto: batches, instances, and no tensor without a side."""
-    assert (
-        deploy(pair, tmp_path / "r", "--name", "mine", "--max-batch", "8", "--instances", "3", "--threshold", "0.1")
-        == 0
-    )
+def test_triton_reads_every_configuration(files: Path, environment: Callable[..., Path], tmp_path: Path) -> None:
+    """Parsed by tritonclient's own proto: batches, instances, names, and no tensor without a side."""
+    name, model = 'Bild "é" 😀', onnx.load(files / "remote.onnx")
+    model.graph.input[0].name = name
+    for node in model.graph.node:
+        node.input[:] = [name if one == "image" else one for one in node.input]
+    onnx.save(model, files / "remote.onnx")
+    options = ("--name", "mine", "--max-batch", "8", "--instances", "3", "--threshold", "0.1")
+    assert deploy(files, tmp_path / "r", *options) == 0
     models = ("mine", "mine_local", "mine_remote")
     paths = [str(tmp_path / "r" / model / "config.pbtxt") for model in models]
     printed = subprocess.run([environment(*TRITON), "-c", PARSE, *paths], capture_output=True, text=True, check=True)
@@ -65,7 +73,8 @@ def test_triton_reads_every_configuration(pair: Path, environment: Callable[...,
     assert cascade["parameters"] == {"threshold": {"stringValue": "0.1"}}
     reshaped = {one["name"]: one.get("reshape") for one in local["output"]}
     assert reshaped == {**{name: {} for name in ("label", "confidence", "advantage", "forward")}, "probabilities": None}
-    assert (local["input"], remote["output"][0]["dims"]) == (remote["input"], ["3"])
+    assert remote["input"] == [{**local["input"][0], "name": name}]
+    assert remote["output"][0]["dims"] == ["3"]
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +153,63 @@ def test_the_cascade_in_triton_needs_no_engine() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_an_input_of_unknown_confidence_is_forwarded(
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the advantage in the graph, which means nothing then, and the threshold in its place."""
+    assert deploy(pair, tmp_path / "r", "--threshold", "-0.5") == 0
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    backend = SimpleNamespace(
+        Tensor=lambda name, array: (name, array),
+        InferenceResponse=dict,
+        get_input_tensor_by_name=lambda request, name: SimpleNamespace(as_numpy=lambda: request[name]),
+    )
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", backend)
+    model = runpy.run_path(str(tmp_path / "r" / "cascade" / "1" / "model.py"))["TritonPythonModel"]()
+    model.initialize({"model_config": json.dumps({"parameters": {"threshold": {"string_value": "-0.5"}}})})
+    decisions = {
+        "label": np.array([0, 1]),
+        "confidence": np.array([np.nan, 0.9], np.float32),
+        "advantage": np.array([0.25, 0.25], np.float32),
+        "forward": np.array([True, False]),
+        "probabilities": np.array([[np.nan] * 3, [0.05, 0.9, 0.05]], np.float32),
+    }
+
+    async def ask(name: str, inputs: dict[str, Any], outputs: tuple[str, ...]) -> dict[str, Any]:
+        if name == "cascade_local":
+            return {one: decisions[one] for one in outputs}
+        return dict.fromkeys(outputs, np.tile(np.array([0.0, 0.0, 9.0], np.float32), (len(inputs["image"]), 1)))
+
+    model.ask = ask
+    found = asyncio.run(model.answer({"image": np.zeros((2, 8, 8, 3), np.uint8)}))
+    assert found["reason"][:, 0].tolist() == ["not a number", "confident"]
+    assert found["label"][:, 0].tolist() == [2, 1]
+    assert np.isnan(found["advantage"][:, 0]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "of the large model/weights.bin"])
+def test_weights_in_other_files_come_along(files: Path, location: str) -> None:
+    """As torch writes them, without a word in the metadata; an empty folder is filled, the working folder too."""
+    (files / location).parent.mkdir(exist_ok=True)
+    onnx.save_model(
+        onnx.load(files / "remote.onnx"),
+        files / "large.onnx",
+        save_as_external_data=True,
+        location=location,
+        size_threshold=64,
+    )
+    (files / "out").mkdir()
+    os.chdir(files / "out")
+    command = ["deploy", "triton", str(files / "local.onnx"), "--remote", str(files / "large.onnx"), "-o", "."]
+    assert main(command) == 0
+    assert sorted(one.name for one in Path().iterdir()) == ["cascade", "cascade_local", "cascade_remote"]
+    (files / location).unlink()
+    images = np.load(files / "test.npz")["x"][:5]
+    copy, before = (OnnxFile(path) for path in ("cascade_remote/1/model.onnx", files / "remote.onnx"))
+    scores = [one.infer(images, Deadline.after(60)) for one in (copy, before)]
+    np.testing.assert_array_equal(*scores)
+
+
 def test_a_remote_with_another_tokenizer_is_refused(files: Path, capsys: Any) -> None:
     """Triton gets tokens, which mean something else to it."""
     model = onnx.load(files / "remote.onnx")
@@ -163,9 +229,12 @@ def test_a_remote_with_another_tokenizer_is_refused(files: Path, capsys: Any) ->
         ("a file that is no model", "FILE", "test.npz"),
         ("a missing remote", "--remote", "nobody.onnx"),
         ("a remote with other outputs", "--remote", "two.onnx"),
+        ("a remote with other inputs", "--remote", "features.onnx"),
         ("an address", "--remote", "http://127.0.0.1:9/v2/models/large"),
         ("a name with a slash", "--name", "a/b"),
+        ("a name that no folder can have", "--name", 250 * "a"),
         ("no batch", "--max-batch", "0"),
+        ("a batch beyond 32 bits", "--max-batch", "2147483648"),
         ("no instance", "--instances", "0"),
         ("a threshold that is no number", "--threshold", "nan"),
     ],

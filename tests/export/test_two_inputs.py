@@ -97,7 +97,10 @@ def test_a_table_has_a_column_for_each_input(folder: Path, tmp_path: Path) -> No
 def test_arrays_of_several_lengths_are_refused(folder: Path, call: str) -> None:
     """Also where the first array ends with a run of the model, so that the rest of the other would never be read."""
     values, kind = np.zeros((4096, 3), np.float32), np.zeros((5000, 1), np.int64)
-    with Cascade.load(folder / "local.onnx") as cascade, pytest.raises(InputError, match="4096 in values, 5000 in kind"):
+    with (
+        Cascade.load(folder / "local.onnx") as cascade,
+        pytest.raises(InputError, match="4096 in values, 5000 in kind"),
+    ):
         getattr(cascade, call)({"values": values, "kind": kind})
 
 

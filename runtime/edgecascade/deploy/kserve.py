@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecascade import Cascade
-from edgecascade.deploy.pair import open_scores
+from edgecascade.deploy.pair import check_remote
 from edgecascade.runtime.remotes.remote import connect
 from edgecascade.types.errors import ArgumentError
 
@@ -52,9 +52,9 @@ def write_kserve(
     """
     if not _NAME.fullmatch(name):
         raise ArgumentError(f"name: expected up to 40 lower-case letters, digits and '-', got {name!r}")
-    if not re.match(r"[a-z0-9]+://.", storage):
+    if not re.fullmatch(r"[a-z0-9]+://\S.*", storage):
         raise ArgumentError(f"storage: expected an address such as s3://bucket/folder, got {storage!r}")
-    if not image or image != image.strip():
+    if not re.fullmatch(r"\S+", image):
         raise ArgumentError(f"image: expected the name of a container image, got {image!r}")
     if os.path.lexists(output):
         raise ArgumentError(f"output: expected a file that does not exist, got {os.fspath(output)}")
@@ -62,11 +62,15 @@ def write_kserve(
     large = connect(remote, output=remote_output) if "://" not in served else connect(remote)
     with Cascade.load(local, remote=large, threshold=threshold, deadline=deadline) as cascade:
         if "://" not in served:
-            if cascade.labels:
-                open_scores(cascade.document, remote, remote_output)
+            check_remote(cascade, remote, remote_output)
             served = f"{_STORED}/{Path(remote).name}"
+            if Path(remote).name == Path(local).name:
+                raise ArgumentError(
+                    f"remote: expected another name than the cascade file's, since both lie in one folder, got "
+                    f"{Path(remote).name} twice"
+                )
     arguments = ["serve", f"{_STORED}/{Path(local).name}", "--name", name, "--host", "0.0.0.0", "--port", str(_PORT)]
-    arguments += ["--remote", served, "--deadline", f"{deadline:g}"]
+    arguments += ["--remote", served, "--deadline", repr(float(deadline))]
     arguments += [] if remote_output is None else ["--remote-output", remote_output]
     arguments += [] if threshold is None else [f"--threshold={float(threshold)!r}"]
     objects = (_runtime(name, image, arguments), _service(name, storage))

@@ -9,15 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecascade.runtime.decisions import CLASSIFIER_OUTPUTS
-from edgecascade.runtime.engine import Declared, Engine, open_session, read_classifier, read_properties, score_output
+from edgecascade.runtime.engine import (
+    Declared,
+    Engine,
+    numpy_dtype,
+    open_session,
+    read_classifier,
+    read_properties,
+    score_output,
+)
 from edgecascade.types.class_names import columns_for, names_in
 from edgecascade.types.document import PREPROCESSING_KEY, Preprocessing, TextPreprocessing, read_preprocessing
 from edgecascade.types.errors import ArgumentError, InvalidReply, ModelFileError
 
 if TYPE_CHECKING:
+    from edgecascade.runtime.cascade import Cascade
     from edgecascade.types.document import CascadeDocument
 
-__all__ = ["Pair", "open_pair", "open_scores"]
+__all__ = ["Pair", "check_remote", "open_pair", "open_scores"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,25 @@ def open_pair(
     return Pair(Path(local), Path(remote), document, inputs, decisions, remote_inputs, scores, names)
 
 
+def check_remote(cascade: Cascade, remote: str | os.PathLike[str], output: str | None = None) -> None:
+    """Check that an ONNX file can answer what a cascade forwards to it, which are the cascade's own inputs.
+
+    Args:
+        cascade: any.
+        remote: an ONNX file.
+        output: of a classifier's remote, the output with the scores, if that is not evident.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or no model.
+        ArgumentError: it is an address; or it has other inputs, or scores of other classes.
+    """
+    if "://" in os.fspath(remote):
+        raise ArgumentError(f"remote: expected an ONNX file, got the address {os.fspath(remote)}")
+    session = open_scores(cascade.document, remote, output)[0] if cascade.labels else open_session(remote)
+    if cascade.inputs.text is None:  # sentences are sent as they are, to a tokenizer of its own
+        _matched(cascade.inputs.declared, tuple(session.get_inputs()), cast=True)
+
+
 def open_scores(
     document: CascadeDocument, remote: str | os.PathLike[str], output: str | None = None
 ) -> tuple[Engine, Declared, tuple[str, ...]]:
@@ -140,8 +168,13 @@ def _tokenizer(preprocessing: Preprocessing | None) -> str:
     return preprocessing.sha256 if isinstance(preprocessing, TextPreprocessing) else ""
 
 
-def _matched(inputs: Sequence[Declared], remote: Sequence[Declared]) -> tuple[Declared, ...]:
+def _matched(inputs: Sequence[Declared], remote: Sequence[Declared], *, cast: bool = False) -> tuple[Declared, ...]:
     """Return the remote's inputs in the order of the local model's.
+
+    Args:
+        inputs: of the local model.
+        remote: those of the remote.
+        cast: whether they may be other numbers of the same kind, whole or not.
 
     Raises:
         ArgumentError: they are others.
@@ -157,7 +190,8 @@ def _matched(inputs: Sequence[Declared], remote: Sequence[Declared]) -> tuple[De
     for ours, theirs in zip(inputs, found, strict=True):
         sides = zip(ours.shape[1:], theirs.shape[1:], strict=False)
         differ = any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in sides)
-        if ours.type != theirs.type or len(ours.shape) != len(theirs.shape) or differ:
+        kinds = [one.type if not cast else numpy_dtype(one.type).kind.replace("u", "i") for one in (ours, theirs)]
+        if kinds[0] != kinds[1] or len(ours.shape) != len(theirs.shape) or differ:
             raise ArgumentError(
                 f"remote: expected {ours.type} {ours.shape} in the input {theirs.name!r}, as the cascade takes, got "
                 f"{theirs.type} {theirs.shape}"

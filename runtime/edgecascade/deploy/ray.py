@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from edgecascade import Cascade
-from edgecascade.deploy.pair import open_scores
+from edgecascade.deploy.pair import check_remote
 from edgecascade.runtime.batch import Batch, run_together, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.onnx_file import OnnxFile
@@ -54,14 +54,17 @@ def app(arguments: Mapping[str, Any]) -> Any:
     if missing := [name for name in ("local", "remote") if not arguments.get(name)]:
         raise ArgumentError(f"arguments: expected {' and '.join(missing)}, got {', '.join(arguments) or 'none'}")
     local, remote = (os.path.abspath(arguments[name]) for name in ("local", "remote"))
+    if "://" in os.fspath(arguments["remote"]):
+        raise ArgumentError(f"remote: expected an ONNX file, got the address {arguments['remote']}")
     output, name = arguments.get("remote_output"), str(arguments.get("name", "cascade"))
+    if name in ("", ".", "..") or "/" in name:
+        raise ArgumentError(f"name: expected a name without a slash, got {name!r}")
     batching = Batching(int(_number(arguments, "max_batch", 32)))
     deadline = _number(arguments, "deadline", 1.0)
     threshold = _number(arguments, "threshold", 0.0) if "threshold" in arguments else None
     large = OnnxFile(remote, output=output)
     with Cascade.load(local, remote=large, deadline=deadline, threshold=threshold) as cascade:
-        if cascade.labels:
-            open_scores(cascade.document, remote, output)
+        check_remote(cascade, remote, output)
         wanted = cascade.document.remote_outputs if not cascade.labels else ()
         labels, class_names = cascade.labels, large.class_names
     from ray import serve

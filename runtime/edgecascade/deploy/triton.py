@@ -8,20 +8,23 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+
+import numpy as np
 
 import edgecascade
 from edgecascade.deploy.pair import Pair, open_pair
 from edgecascade.runtime.engine import Declared, numpy_dtype
+from edgecascade.runtime.protobuf import fields
 from edgecascade.runtime.remotes.tensors import DATATYPES
 from edgecascade.runtime.weights_file import check_weights
 from edgecascade.types.errors import ArgumentError, ModelFileError
 
 __all__ = ["write_triton"]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _ANSWERS = {
     "label": "TYPE_INT64",
     "name": "TYPE_STRING",
@@ -31,6 +34,16 @@ _ANSWERS = {
     "reason": "TYPE_STRING",
     "forwarded": "TYPE_BOOL",
 }  # the outputs of the cascade with one value per input, as those of `edgecascade serve`
+_FILE = "model.onnx"  # which Triton looks for
+_LOCATION, _PLACE, _EXTERNAL = 14, 13, 1  # fields of onnx.TensorProto, and what the first is for data in another file
+_PARTS = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "function": {7: "node"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+}  # messages of onnx.proto in which there may be tensors, by the number of their field
 
 
 def write_triton(
@@ -61,10 +74,10 @@ def write_triton(
         ModelFileError: a file is missing, damaged or of another kind.
     """
     if not _NAME.fullmatch(name):
-        raise ArgumentError(f"name: expected letters, digits, '_', '-' and '.', got {name!r}")
+        raise ArgumentError(f"name: expected up to 200 letters, digits, '_', '-' and '.', got {name!r}")
     for argument, value in (("max batch", max_batch), ("instances", instances)):
-        if value < 1:
-            raise ArgumentError(f"{argument}: expected 1 or more, got {value}")
+        if not 1 <= value < 1 << 31:
+            raise ArgumentError(f"{argument}: expected a number from 1 to {(1 << 31) - 1}, got {value}")
     if threshold is not None and threshold != threshold:
         raise ArgumentError("threshold: expected a number, got NaN")
     place = Path(output)
@@ -72,10 +85,14 @@ def write_triton(
         raise ArgumentError(f"output: expected a folder that is empty or does not exist, got {place}")
     pair = open_pair(local, remote, remote_output=remote_output)
     place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as folder:
+    there = place.exists()
+    with tempfile.TemporaryDirectory(dir=place if there else place.parent, prefix=".edgecascade-") as folder:
         part = Path(folder) / "repository"
         _write(part, pair, name, threshold, max_batch, instances)
-        part.rename(place)  # an empty folder is replaced
+        for model in part.iterdir() if there else ():  # it may be a volume, or the working folder
+            model.rename(place / model.name)
+        if not there:
+            part.rename(place)
     return place
 
 
@@ -90,7 +107,7 @@ def _write(folder: Path, pair: Pair, name: str, threshold: float | None, max_bat
         _copy_model(path, version)
         tensors = (_tensors("input", map(_declared, inputs)), _tensors("output", map(_declared, outputs)))
         config = _config(models[one], "onnxruntime", max_batch, *tensors, "{ count: 1, kind: KIND_AUTO }")
-        (version.parent / "config.pbtxt").write_text(config)
+        (version.parent / "config.pbtxt").write_text(config, encoding="utf-8")
     _write_cascade(folder / name, pair, models, threshold, max_batch, instances)
 
 
@@ -107,7 +124,7 @@ def _write_cascade(
     if threshold is not None:
         value = json.dumps(repr(float(threshold)))
         config += f'parameters [\n  {{ key: "threshold", value: {{ string_value: {value} }} }}\n]\n'
-    (folder / "config.pbtxt").write_text(config)
+    (folder / "config.pbtxt").write_text(config, encoding="utf-8")
     cascade = {
         **models,
         "remote_inputs": {ours.name: theirs.name for ours, theirs in zip(pair.inputs, pair.remote_inputs, strict=True)},
@@ -121,11 +138,26 @@ def _write_cascade(
 
 
 def _copy_model(path: Path, folder: Path) -> None:
-    """Copy a model file with its weights, which the file names."""
-    shutil.copyfile(path, folder / "model.onnx")
-    weights = check_weights(path)
-    if weights is not None:
-        shutil.copyfile(weights, folder / weights.name)
+    """Copy a model file with the files that hold its weights, under the names that it has for them."""
+    check_weights(path)
+    shutil.copyfile(path, folder / _FILE)
+    for name in sorted(set(_external(np.memmap(path, np.uint8, "r").data, "model"))):
+        inside = Path(os.path.normpath(name))
+        if inside.is_absolute() or inside.parts[:1] in ((), ("..",), (_FILE,)):
+            raise ModelFileError(f"{path}: expected weights in its folder, and not as {_FILE}, got {name}")
+        (folder / inside).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path.parent / inside, folder / inside)
+
+
+def _external(message: memoryview, kind: str) -> Iterator[str]:
+    """Yield the names of the files in which a message of onnx.proto keeps tensors."""
+    found = [*fields(message)]
+    if kind == "tensor" and (_LOCATION, _EXTERNAL) in found:
+        places = (dict(fields(entry)) for number, entry in found if number == _PLACE)
+        yield from (bytes(one[2]).decode() for one in places if bytes(one[1]) == b"location")
+    for number, inner in found:
+        if number in _PARTS.get(kind, ()):
+            yield from _external(inner, _PARTS[kind][number])
 
 
 def _config(name: str, backend: str, max_batch: int, inputs: str, outputs: str, instances: str) -> str:
@@ -152,7 +184,7 @@ def _declared(tensor: Declared, *, reshaped: bool = True) -> str:
 
 
 def _tensor(name: str, datatype: str, sides: Sequence[int], more: str = "") -> str:
-    return f"{{ name: {json.dumps(name)}, data_type: {datatype}, dims: {[*sides]}{more} }}"
+    return f"{{ name: {json.dumps(name, ensure_ascii=False)}, data_type: {datatype}, dims: {[*sides]}{more} }}"
 
 
 def _sources() -> bytes:

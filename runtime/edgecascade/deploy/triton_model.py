@@ -50,6 +50,7 @@ class TritonPythonModel:
         except RemoteError as error:
             return pb.InferenceResponse(error=pb.TritonError(str(error)))
         label, confidence, advantage, forward = (decided[name].reshape(-1) for name in DECISIONS[:4])
+        advantage = np.where(np.isnan(confidence), np.float32(np.nan), advantage)  # else it means nothing
         if self.threshold is not None:
             forward = ~(advantage >= self.threshold)  # NaN is forwarded
         columns = Columns.decided(label, confidence, advantage, forward, decided["probabilities"])
