@@ -5,7 +5,7 @@ import { text } from "node:stream/consumers";
 
 const { main, bare, file, builds, rounds } = JSON.parse(await text(process.stdin));
 const { Cascade } = await import(main);
-const { InferenceSession, Tensor } = createRequire(main)("onnxruntime-node");
+const { InferenceSession, Tensor, env } = createRequire(main)("onnxruntime-node");
 const options = { intraOpNumThreads: 1, interOpNumThreads: 1, logSeverityLevel: 4 };
 const found = {};
 const alive = [];
@@ -40,7 +40,8 @@ for (let build = 0; build < builds; build++) {
   }
   for (const name of names) (found[name] ??= []).push(median(seconds[name]));
 }
-process.stdout.write(JSON.stringify(found));
+const versions = { node: process.versions.node, "onnxruntime-node": env.versions.node ?? env.versions.common };
+process.stdout.write(JSON.stringify({ versions, seconds: found }));
 
 function median(values) {
   return values.sort((one, other) => one - other)[Math.floor(values.length / 2)];
