@@ -64,6 +64,24 @@ def test_recalibrate_plans_anew_and_moves_the_threshold(
     assert "--merge: expected outputs of classes" in capsys.readouterr().err
 
 
+def test_lines_of_digits_may_stand_in_a_csv_file(lines: Path, tmp_path: Path) -> None:
+    """They are text, with their zeros, for calibration and for the benchmark."""
+    digits = str.maketrans(CHARACTERS, "0" + "".join(map(str, range(1, len(CHARACTERS)))))
+    (tmp_path / "keys.txt").write_text("\n".join(CHARACTERS.translate(digits)) + "\n")
+    rows = [
+        f"{one},{one.with_suffix('.txt').read_text().translate(digits)}"
+        for one in sorted(lines.glob("calibration/*.npy"))
+    ]
+    table, out = tmp_path / "lines.csv", tmp_path / "local.onnx"
+    table.write_text("\n".join(["file,reference", *rows]) + "\n")
+    given = {"data": str(table), "decode": f"ctc:characters={tmp_path / 'keys.txt'}"}
+    assert main([*text_arguments(lines, **given), "-o", str(out)]) == 0
+    found = read_document(open_session(out), out)
+    assert isinstance(found, TaskDocument)
+    with Cascade.load(lines / "local.onnx") as cascade:
+        assert found.policy.chosen.accuracy == cascade.document.policy.chosen.accuracy
+
+
 def text_arguments(folder: Path, **changes: str) -> list[str]:
     """Return the arguments that calibrate the text recognisers, with changes; an empty value leaves an option out."""
     usual = {

@@ -112,6 +112,21 @@ def test_a_table_may_list_files(images: Path) -> None:
     np.testing.assert_array_equal(next(each(read_references(images / "lines.parquet").inputs)), PIXELS[3])
 
 
+def test_text_in_a_csv_file_may_look_like_numbers(images: Path) -> None:
+    """A line of digits keeps its zeros, and an empty line is no missing one, where the verifier takes text."""
+    (images / "lines.csv").write_text("file,reference\n1.png,007\n0.png,\n")
+    assert list(read_references(images / "lines.csv", text=True).references) == ["007", ""]
+    (images / "lines.csv").write_text("file,reference\n1.png,007\n0.png,12\n")
+    assert list(read_references(images / "lines.csv").references) == [7, 12]
+
+
+def test_a_csv_file_that_is_not_utf8_is_refused(images: Path) -> None:
+    """Also where only the name of a column is not."""
+    (images / "lines.csv").write_text("file,reference,größe\n1.png,a,1\n", encoding="latin-1")
+    with pytest.raises(ExportError, match=r"lines\.csv: not a readable table"):
+        read_references(images / "lines.csv")
+
+
 def test_references_in_a_table_may_be_lists(tmp_path: Path) -> None:
     """Several answers to a question are one reference."""
     path = tmp_path / "questions.parquet"
@@ -148,6 +163,8 @@ def test_other_columns_are_no_inputs(images: Path, tmp_path: Path) -> None:
     assert isinstance(found.inputs, dict)
     assert set(found.inputs) == {"first", "second"}
     np.testing.assert_array_equal(found.columns["w"], np.arange(4))
+    with pytest.raises(ExportError, match="another column than that of the references"):
+        read_references(images / "lines.csv", columns=["reference"])
     with pytest.raises(ExportError, match="expected the array w "):
         read_references(written(images / "instances.json", ANNOTATIONS), columns=["w"])
 

@@ -130,7 +130,7 @@ def _general(arguments: Namespace, document: TaskDocument) -> int:
     """Measure the file of a general task, write the report, and print the summary."""
     verify = verifier_named(arguments.verifier or document.task.verifier, "--verifier")
     decode, remote_decode = decoders_of(arguments, document.task.name)
-    data = references_of(arguments)
+    data = references_of(arguments, verify)
     check_task_data(arguments.file, data)
     remote = remote_of(arguments)
     assert remote is not None

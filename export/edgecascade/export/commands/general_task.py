@@ -36,7 +36,7 @@ def calibrate_general(arguments: Namespace) -> None:
         raise ExportError(f"--remote: {no_file(arguments.remote)}")
     if arguments.remote.endswith(".npy"):
         raise ExportError(f"--remote: expected an address or an ONNX file, got the saved scores {arguments.remote}")
-    data, model = references_of(arguments, array_names(arguments)), load_model(arguments.body)
+    data, model = references_of(arguments, parts.verify, array_names(arguments)), load_model(arguments.body)
     options |= task_population_options(arguments, data.columns)
     remote = remote_of(arguments)
     assert remote is not None
@@ -68,9 +68,9 @@ def recalibrate_general(arguments: Namespace, task: TaskRecord) -> None:
     _refuse_those_of_classifiers(arguments)
     objective, options = objective_of(arguments), task_plan_options(arguments)
     verifier = arguments.verifier or task.verifier
-    verifier_named(verifier, "--verifier")  # an error of it names the argument
+    verify = verifier_named(verifier, "--verifier")  # an error of it names the argument
     decode, remote_decode = decoders_of(arguments, task.name)
-    data, remote = references_of(arguments, array_names(arguments)), remote_of(arguments)
+    data, remote = references_of(arguments, verify, array_names(arguments)), remote_of(arguments)
     options |= task_population_options(arguments, data.columns)
     assert remote is not None
     with counting("running the body", len(data.references)) as progress:

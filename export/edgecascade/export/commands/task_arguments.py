@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecascade.calibration import Verifier
-from edgecascade.calibration.verifiers import VERIFIERS, verifier_named
+from edgecascade.calibration.verifiers import (
+    VERIFIERS,
+    CharacterAccuracy,
+    ExactMatch,
+    TokenF1,
+    WordAccuracy,
+    verifier_named,
+)
 from edgecascade.cli import rare
 from edgecascade.export.data import ReferencedData, read_references
 from edgecascade.runtime.commands.remote_arguments import flag
@@ -61,6 +68,7 @@ TASKS: Mapping[str, Task] = {
 }
 _NONE = Task("", "", "")
 _OF_TASKS = ("verifier", "decode", "remote_decode", "reference", "images")
+_OF_TEXT = (CharacterAccuracy, ExactMatch, TokenF1, WordAccuracy)
 _USUAL = {"confidence": "--confidence-function", "verifier": "--verifier"}
 
 
@@ -206,8 +214,8 @@ def decoders_of(arguments: Namespace, task: str) -> tuple[Decode | None, Decode 
     )
 
 
-def references_of(arguments: Namespace, columns: Sequence[str] = ()) -> ReferencedData:
-    """Return the data with its references, and with other columns by name.
+def references_of(arguments: Namespace, verifier: Verifier[Any], columns: Sequence[str] = ()) -> ReferencedData:
+    """Return the data with its references, as the verifier takes them, and with other columns by name.
 
     Raises:
         ExportError: the data cannot be read, or has no use for an argument.
@@ -220,6 +228,7 @@ def references_of(arguments: Namespace, columns: Sequence[str] = ()) -> Referenc
             images=arguments.images,
             labels=arguments.coco_labels,
             units=arguments.coco_units,
+            text=isinstance(verifier, _OF_TEXT),
         )
     except ExportError as error:
         raise ExportError(re.sub("^(?=reference:|images:)", "--", str(error))) from error

@@ -112,6 +112,7 @@ def read_references(
     images: str | os.PathLike[str] | None = None,
     labels: str = "ids",
     units: str = "pixels",
+    text: bool = False,
 ) -> ReferencedData:
     """Read inputs with references.
 
@@ -132,6 +133,7 @@ def read_references(
         images: the folder of the images of a COCO file; None for the folder of the file.
         labels: as in `read_coco`.
         units: as in `read_coco`.
+        text: whether the references in a CSV file are text, even if all of them look like numbers.
 
     Raises:
         ExportError: the path is none of these, or is damaged, references and inputs do not fit each other, or a column
@@ -147,7 +149,7 @@ def read_references(
     elif images is not None:
         raise ExportError(f"images: expected with COCO's JSON, got {os.fspath(images)!r} and {path}")
     else:
-        found = _read(path, reference, columns)
+        found = _read(path, reference, columns, text)
     if missing := [name for name in columns if name not in found.columns]:
         raise ExportError(
             f"{path}: expected the array {missing[0]} beside inputs and references, got none; or an .npy file"
@@ -160,11 +162,11 @@ def _refuse(reference: str | None, path: Path) -> None:
         raise ExportError(f"reference: expected with a table or an npz file, got {reference!r} and {path}")
 
 
-def _read(path: Path, reference: str | None, columns: Sequence[str]) -> ReferencedData:
+def _read(path: Path, reference: str | None, columns: Sequence[str], text: bool) -> ReferencedData:
     """Read a table, a folder or an npz file, with those of the columns that there are."""
     files = [path] if path.suffix == ".csv" and path.is_file() else table_files(path)
     if files:
-        inputs, references, paths, others = read_column(path, files, reference or _REFERENCE, columns)
+        inputs, references, paths, others = read_column(path, files, reference or _REFERENCE, columns, text=text)
         return _read_data(inputs if inputs is not None else InputFiles(paths), references, paths, columns=others)
     if path.is_dir():
         _refuse(reference, path)

@@ -140,12 +140,12 @@ def read_tables(
         table = table.drop_columns(found)
         labels, names = _labels_of(table, where, _class_names(schema, path))
         return _inputs_of(table, where), labels, names, beside
-    except (OSError, pyarrow.ArrowException, KeyError) as error:
+    except (OSError, pyarrow.ArrowException, KeyError, UnicodeDecodeError) as error:
         raise ExportError(f"{path}: not a readable table: {first_line(error)}") from error
 
 
 def read_column(
-    path: Path, files: list[Path], reference: str, others: Sequence[str] = ()
+    path: Path, files: list[Path], reference: str, others: Sequence[str] = (), *, text: bool = False
 ) -> tuple[Any, Sequence[Any], tuple[str, ...], dict[str, NDArray[Any]]]:
     """Return inputs, the values of another column beside them, the paths of inputs that are files, and other columns.
 
@@ -154,6 +154,7 @@ def read_column(
         files: parquet, arrow or CSV.
         reference: the name of the column.
         others: columns that are not inputs; those that there are not are left out.
+        text: whether the values in a CSV file are text, even if all of them look like numbers.
 
     Raises:
         ExportError: a file is damaged, there is no such column, or the inputs are not as `read_references` describes
@@ -163,20 +164,22 @@ def read_column(
     import pyarrow
     import pyarrow.types as types
 
-    where = str(path)
+    where, texts = str(path), (reference,) if text else ()
+    if reference in others:
+        raise ExportError(f"{where}: expected another column than that of the references, got `{reference}`")
     try:
-        schema = _schema(files[0])
+        schema = _schema(files[0], texts)
         beside = [name for name in others if name in schema.names]
         named = [one for one in _FILES if one in schema.names and one not in (reference, *beside)]
         listed = [one for one in named if types.is_string(schema.field(one).type)][:1]
         if reference not in schema.names:
             raise ExportError(f"{where}: expected the references in a column `{reference}`, got {_some(schema.names)}")
         columns = [reference, *listed] if listed else _wanted(schema, where, beside, (reference,))
-        parts = _read(files, [*columns, *beside], path)
+        parts = _read(files, [*columns, *beside], path, texts)
         table = pyarrow.concat_tables([one.replace_schema_metadata(None) for one in parts])
         arrays = {name: np.array(table[name].to_pylist()) for name in beside}
         table = table.drop_columns(beside)
-    except (OSError, pyarrow.ArrowException, KeyError) as error:
+    except (OSError, pyarrow.ArrowException, KeyError, UnicodeDecodeError) as error:
         raise ExportError(f"{path}: not a readable table: {first_line(error)}") from error
     column = table.column(0)
     if table.num_rows == 0 or column.null_count:
@@ -206,7 +209,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
     try:
         (table,) = _read([path], _schema(path).names, path)
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise ExportError(f"{path}: not a readable table: {first_line(error)}") from error
     for number, row in enumerate(table.to_pylist(), 1):
         yield f"{path}: row {number}", {name: value for name, value in row.items() if value is not None}
@@ -253,19 +256,19 @@ def _likely(splits: list[str]) -> str:
     return "test" if "test" in splits else splits[0]
 
 
-def _schema(file: Path) -> Any:
+def _schema(file: Path, texts: Sequence[str] = ()) -> Any:
     import pyarrow.parquet
 
     if file.suffix == ".parquet":
         return pyarrow.parquet.read_schema(file)
     if file.suffix == ".csv":
-        return _csv(file).schema
+        return _csv(file, texts).schema
     with _opened(file) as reader:
         return reader.schema
 
 
-def _read(files: list[Path], columns: list[str], path: Path) -> Iterator[Any]:
-    """Yield the columns of each file; those of arrow files stay on disk until they are read."""
+def _read(files: list[Path], columns: list[str], path: Path, texts: Sequence[str] = ()) -> Iterator[Any]:
+    """Yield the columns of each file; those of arrow files stay on disk until they are read. Some of a CSV are text."""
     import pyarrow.parquet
 
     rows = size = 0
@@ -275,7 +278,7 @@ def _read(files: list[Path], columns: list[str], path: Path) -> Iterator[Any]:
                 _check_size(path, rows + parquet.metadata.num_rows, size + _stored(parquet.metadata, columns))
                 table = parquet.read(columns=columns)
         elif file.suffix == ".csv":
-            table = _csv(file).select(columns)
+            table = _csv(file, texts).select(columns)
         else:
             with _opened(file) as reader:
                 table = reader.read_all().select(columns)
@@ -284,11 +287,13 @@ def _read(files: list[Path], columns: list[str], path: Path) -> Iterator[Any]:
         yield table
 
 
-def _csv(file: Path) -> Any:
-    """Return the table of a CSV file, whose text may have line breaks."""
+def _csv(file: Path, texts: Sequence[str] = ()) -> Any:
+    """Return the table of a CSV file, whose text may have line breaks. Other columns than `texts` may be numbers."""
     import pyarrow.csv
 
-    return pyarrow.csv.read_csv(file, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True))
+    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    convert = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(texts, pyarrow.string()))
+    return pyarrow.csv.read_csv(file, parse_options=parse, convert_options=convert)
 
 
 def _stored(metadata: Any, columns: list[str]) -> int:
@@ -416,9 +421,10 @@ def _inputs_of(table: Any, where: str) -> Any:
     if not shaped:
         return np.stack([_array(table[name], name, where).astype(np.float32) for name in names], axis=1)
     if len(shaped) < len(names):
+        some = [*shaped, *(name for name in names if name not in shaped)][:8]
         raise ExportError(
             f"{where}: expected numbers in every column beside the labels, or a list in every one; got "
-            f"{', '.join(f'`{name}` {table[name].type}' for name in names[:8])}"
+            f"{', '.join(f'`{name}` {table[name].type}' for name in some)}"
         )
     return {name: _array(table[name], name, where) for name in names}
 
