@@ -358,10 +358,26 @@ def test_options_that_do_not_fit_are_refused(
     assert said in capsys.readouterr().err
 
 
-def test_a_classifier_is_not_decoded(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nor are its lines another than before."""
-    assert main(["run", str(pair / "local.onnx"), "-", "--decode", "builtins:len"]) == 2
+def test_a_classifier_is_decoded_where_outputs_are_named(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its remote gives scores, which no decoder reads; without outputs there is nothing to decode."""
+    command = ["run", str(pair / "local.onnx"), str(pair / "test.npz"), "--decode", "value"]
+    assert main(command) == 2
     assert "--decode: expected with `outputs` of a classifier" in capsys.readouterr().err
+    command += ["--outputs", "logits", "--remote", str(pair / "remote.onnx")]
+    assert main(command) == 0
+    for line in map(json.loads, capsys.readouterr().out.splitlines()):
+        assert line.get("result") == (line["outputs"]["logits"]["values"] if line["source"] == "local" else None)
+    assert main([*command, "--remote-decode", "value"]) == 2
+    assert "--remote-decode: expected with the file of a general task" in capsys.readouterr().err
+
+
+def test_a_decoder_that_raises_ends_the_run_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It names the option and the exception."""
+    np.save(tmp_path / "x.npy", SURE[None])
+    (tmp_path / "mine.py").write_text("def read(outputs):\n    return outputs['nothing']\n")
+    command = ["run", str(twice_file(tmp_path)), str(tmp_path / "x.npy"), "--decode", f"{tmp_path / 'mine.py'}:read"]
+    assert main(command) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "edgecascade: --decode: it raised KeyError: 'nothing'"
 
 
 def test_connect_keeps_an_onnx_file_for_either_use(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from edgecascade.runtime.commands.budget_arguments import (
     with_flag,
 )
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, flag, remote_of
-from edgecascade.types.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError, EdgecascadeError, first_line
 from edgecascade.types.named import own
 
 if TYPE_CHECKING:
@@ -108,22 +108,27 @@ def open_cascade(arguments: Namespace) -> Cascade:
             return part
 
         try:
-            cascade = Cascade.load(
-                arguments.file,
-                remote=own(remote_of(arguments)),
-                budget=own(budget_of(arguments)),
-                watch=own(_watch(arguments)),
-                outbox=own(_outbox(arguments.outbox)),
-                deadline=arguments.deadline,
-                threshold=arguments.threshold,
-                threads=arguments.threads,
-                providers=arguments.providers if arguments.providers == "auto" else arguments.providers.split(","),
-                fallback=arguments.fallback,
-                engine_cache=arguments.engine_cache,
-                outputs=() if arguments.outputs is None else arguments.outputs.split(","),
-                decode=_decoder(arguments.decode, "--decode"),
-                remote_decode=_decoder(arguments.remote_decode or arguments.decode, "--remote-decode"),
-            )
+            options: dict[str, Any] = {
+                "remote": own(remote_of(arguments)),
+                "budget": own(budget_of(arguments)),
+                "watch": own(_watch(arguments)),
+                "outbox": own(_outbox(arguments.outbox)),
+                "deadline": arguments.deadline,
+                "threshold": arguments.threshold,
+                "threads": arguments.threads,
+                "providers": arguments.providers if arguments.providers == "auto" else arguments.providers.split(","),
+                "fallback": arguments.fallback,
+                "engine_cache": arguments.engine_cache,
+                "outputs": () if arguments.outputs is None else arguments.outputs.split(","),
+                "decode": _one_sentence(_decoder(arguments.decode, "--decode")),
+            }
+            remote_decode = _decoder(arguments.remote_decode or arguments.decode, "--remote-decode")
+            try:
+                cascade = Cascade.load(arguments.file, remote_decode=remote_decode, **options)
+            except ArgumentError as error:
+                if arguments.remote_decode is not None or not str(error).startswith("remote_decode:"):
+                    raise
+                cascade = Cascade.load(arguments.file, **options)  # a classifier, whose remote gives scores
         except ArgumentError as error:
             raise with_flag(error, _FLAGS) from error
         opened.pop_all()  # the cascade closes them now
@@ -153,6 +158,21 @@ def _decoder(name: str | None, argument: str) -> Decode | None:
     from edgecascade.runtime.decode import decoder_named
 
     return decoder_named(name, argument)
+
+
+def _one_sentence(decode: Decode | None) -> Decode | None:
+    """Return a decoder whose exceptions end the command in one sentence."""
+
+    def decoded(outputs: Any) -> Any:
+        assert decode is not None
+        try:
+            return decode(outputs)
+        except EdgecascadeError:
+            raise
+        except Exception as error:
+            raise ArgumentError(f"--decode: it raised {type(error).__name__}: {first_line(error)}") from error
+
+    return decode and decoded
 
 
 def _outbox(path: str | None) -> Outbox | None:
