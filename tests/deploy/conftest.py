@@ -32,7 +32,7 @@ def files(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     onnx.save(helper.make_model(two, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), "two.onnx")
     sides: list[int | str] = ["n", 3]
-    tensors = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, sides)] for name in ("x", "logits")]
-    three = helper.make_graph([helper.make_node("Identity", ["x"], ["logits"])], "three", *tensors)
+    x, logits = (helper.make_tensor_value_info(name, TensorProto.FLOAT, sides) for name in ("x", "logits"))
+    three = helper.make_graph([helper.make_node("Identity", ["x"], ["logits"])], "three", [x], [logits])
     onnx.save(helper.make_model(three, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), "features.onnx")
     return tmp_path / "files"

@@ -86,7 +86,7 @@ class Answer:
     def __call__(self, columns: Table) -> dict[str, NDArray[Any]]:
         """Return the columns of `Decide`, without the inputs, with the answers in place of the decisions."""
         inputs = _inputs(columns, self._inputs)
-        decided = _columns(columns, _DECISIONS)
+        decided: dict[str, Any] = _columns(columns, _DECISIONS)
         found = Columns.decided(**decided)
         if found.forward.any():
             scores: Any = self._remote.infer(rows(inputs, found.forward), Deadline.after(_LONGEST))

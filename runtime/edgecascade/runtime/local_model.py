@@ -200,9 +200,7 @@ class LocalModel:
         Errors are those of `many`.
         """
         text = self.inputs.text is not None
-        arrays = [] if isinstance(batch, list) else [*batch.values()] if isinstance(batch, Mapping) else [batch]
-        lengths = {one.shape[:1] for one in arrays}
-        if len(lengths) != 1 or not any(*lengths) or self._at_once is not None or (text and self.outputs):
+        if isinstance(batch, list) or self._at_once is not None or not size(batch) or (text and self.outputs):
             return Columns.of(self.many(batch), len(self.labels))  # further outputs may have any shape
         live, n, done = self._live, size(batch), 0
         step = _TEXTS if text else min(_INPUTS, max(1, _BYTES * n // max(1, bytes_of(batch))))

@@ -86,7 +86,12 @@ class ModelInputs(NamedTuple):
                 what = "a list of images or an array" if self.images else "an array"
                 raise InputError(f"x: expected {what} [n, ...], got {type(x).__name__}")
         if not self.images or isinstance(x, Mapping) or (isinstance(x, np.ndarray) and x.dtype != object):
-            return as_batch("x", x), None
+            batch = as_batch("x", x)
+            arrays = () if isinstance(batch, list) else batch.values() if isinstance(batch, Mapping) else (batch,)
+            lengths = {one.shape[:1] for one in arrays}
+            if not isinstance(batch, list) and (len(lengths) != 1 or () in lengths):
+                self.feeds("x", batch)  # which says what is wrong
+            return batch, None
         if not isinstance(x, (list, tuple, np.ndarray)) or (isinstance(x, np.ndarray) and x.ndim != 1):
             raise InputError(f"x: expected a list of images or an array [n, ...], got {type(x).__name__}")
         pixels, files = [], []
