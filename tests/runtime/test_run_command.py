@@ -391,13 +391,15 @@ def _shown(terminal: int) -> str:
         return ""
 
 
-def test_metrics_can_be_scraped_while_it_runs(start: Callable[..., Running], file: Path) -> None:
-    """The text is in the Prometheus format; other paths are not found."""
-    running = start(file, "-", "--metrics", "0")
+@pytest.mark.parametrize("host", [(), ("--metrics-host", "localhost")])
+def test_metrics_can_be_scraped_while_it_runs(start: Callable[..., Running], file: Path, host: tuple[str, ...]) -> None:
+    """The text is in the Prometheus format, at the address that was given; other paths are not found."""
+    running = start(file, "-", "--metrics", "0", *host)
     address = running.address()
     running.send(f"{SURE}\n{UNSURE}\n")
     assert running.line()["reason"] == "confident"
     assert running.line()["reason"] == "offline"
+    assert (host or ("", "127.0.0.1"))[1] in address
     with urllib.request.urlopen(address, timeout=PATIENCE) as response:
         text = response.read().decode()
         assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -755,6 +757,13 @@ WRONG = {
     "an audit without a remote": (("--audit", "0.1"), ("--audit", "--remote")),
     "records nowhere": (("--remote", HTTP, "--record", "/proc/x"), ("--record", "/proc/x")),
     "metrics at no port": (("--metrics", "70000"), ("--metrics", "65535", "70000")),
+    "metrics at an address of another machine": (
+        ("--metrics", "0", "--metrics-host", "192.0.2.1"),
+        ("--metrics, --metrics-host", "192.0.2.1"),
+    ),
+    "metrics at an address without a port": (("--metrics-host", "127.0.0.1"), ("--metrics-host", "--metrics")),
+    "looks without a pause": (("-", "--reload-every", "0"), ("--reload-every", "0")),
+    "a deadline of nothing": (("-", "--deadline", "0"), ("--deadline", "0")),
     "every no frame": (("--every", "0"), ("--every", "0")),
     "standard input twice": (("-", "-"), ("inputs", "2 times")),
     "an open door": (("tcp://0.0.0.0:9000",), ("inputs", "tcp://0.0.0.0:9000", "--listen-anywhere")),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections import deque
+from _thread import RLock
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Cascade"]
 
 _LONGEST = 86_400.0  # seconds
+_OF_THE_FILE = ("outputs", "threshold", "threads", "providers", "fallback", "engine_cache")  # arguments of `load`
 _LOCAL, _CONFIDENT = Source.LOCAL, Reason.CONFIDENT  # looked up once: attribute access on an Enum is slow
 _new = tuple.__new__  # of a NamedTuple with every field given, without the Python call that a constructor is
 T = TypeVar("T")
@@ -77,6 +79,8 @@ class Cascade:
         self._watch = dispatcher.watch
         self._tally = Tally()
         self._overridden = local.policy != local.document.device_policy()
+        self._reloading, self._reloads = RLock(), {"taken": 0, "refused": 0}
+        self._inputs_before, self._missed_before = 0, Counter[Reason]()  # under the files before
         self._decider_pool: ThreadPoolExecutor | None = None
 
     @classmethod
@@ -109,7 +113,8 @@ class Cascade:
                 file or a function from inputs [n, ...] to logits [n, classes] to run in this process, or an object
                 with the methods of `Remote`. For a general task, it answers with arrays by name: see `Remote`. None
                 makes every answer local.
-            deadline: seconds from a call to its answer. A reply that comes later is not waited for.
+            deadline: seconds from a call to its answer. A reply that comes later is not waited for. With an outbox, 0
+                answers at once with the local prediction; the remote's follow as late answers.
             threshold: forward inputs whose advantage is below this, instead of the file's threshold.
             budget: limits forwards in time; when it runs short, it admits the inputs of lowest advantage.
             egress: returns whether an input, in the form in which it would be sent, may leave the device. The arrays
@@ -133,8 +138,7 @@ class Cascade:
             ArgumentError: another argument has an invalid value.
         """
         given = {name: value for name, value in locals().items() if name not in ("cls", "path")}
-        if not 0 < deadline <= _LONGEST:
-            raise ArgumentError(f"deadline: expected seconds above 0, and at most a day, got {deadline}")
+        _check_deadline(deadline, outbox)
         local = LocalModel.load(
             path, outputs=outputs, threads=threads, providers=providers, fallback=fallback, engine_cache=engine_cache
         )
@@ -145,11 +149,6 @@ class Cascade:
             raise ArgumentError(
                 "decode: expected with `outputs` of a classifier, or the file of a general task, got neither"
             )
-        read: Reader
-        if local.labels:
-            read = ScoreReader(local.labels, lambda: local.policy, getattr(local.document, "remote_chat", None))
-        else:
-            read = OutputReader(local.remote_outputs, remote_decode)
         if remote_decode is not None and local.labels:
             raise ArgumentError("remote_decode: expected with the file of a general task, got that of a classifier")
         if threshold is not None:
@@ -161,7 +160,7 @@ class Cascade:
             connected = connect(remote, threads=threads)
         dispatcher = Dispatcher(
             connected,
-            read=read,
+            read=_reader(local, remote_decode),
             budget=budget,
             egress=egress,
             outbox=outbox,
@@ -322,8 +321,7 @@ class Cascade:
         """
         started = time.monotonic()
         seconds = self._deadline if isinstance(deadline, EllipsisType) else _LONGEST if deadline is None else deadline
-        if not 0 < seconds <= _LONGEST:
-            raise ArgumentError(f"deadline: expected seconds above 0, at most a day, or None, got {seconds}")
+        _check_deadline(seconds, self._dispatcher.outbox)
         bulk = None
         if deadline is None:
             from edgecascade.runtime.bulk import Bulk
@@ -483,6 +481,41 @@ class Cascade:
             self._watch.begin(self.document, policy, decode=self._decode, remote_decode=self._remote_decode)
         return before
 
+    def reload(self, path: str | os.PathLike[str] | None = None) -> None:
+        """Decide by a new file from now on, if it decides about its golden inputs as its calibration did.
+
+        Calls under way are finished; those that begin meanwhile are answered by the old file. The policy is that of the
+        new file, with the `threshold` of `load`. Estimates of the watch restart, and `health` is about the answers from
+        now on. Both files are in memory for a moment.
+
+        Args:
+            path: the new file; by default what is now at the path of the old one.
+
+        Raises:
+            ModelFileError: the file cannot be loaded; has no golden inputs, or decides about one of them otherwise; or
+                has other classes, inputs or outputs, or asks the remote in another way. The old one stays in use.
+            ArgumentError: the cascade was not made by `load`.
+        """
+        if (recipe := self.recipe) is None:
+            raise ArgumentError("cascade: expected one made by `Cascade.load`, which can be loaded anew, got another")
+        with self._reloading:
+            given, there = recipe.arguments, recipe.path if path is None else path
+            try:
+                local = self._local.successor(there, **{name: given[name] for name in _OF_THE_FILE})
+            except BaseException:
+                self._reloads["refused"] += 1
+                raise
+            counts = self._tally.snapshot()
+            self._inputs_before, self._missed_before = counts.inputs, Counter(counts.missed)
+            self._local, self._dispatcher.read = local, _reader(local, self._remote_decode)
+            self._overridden = local.policy != local.document.device_policy()
+            self.recipe = Recipe(there, given)
+            self._reloads["taken"] += 1
+            if path is not None:
+                self._shown = f"{os.fspath(path)!r}, remote={_shown(given['remote'])}"
+            if self._watch is not None:
+                self._watch.begin(local.document, local.policy, decode=self._decode, remote_decode=self._remote_decode)
+
     @property
     def document(self) -> Any:
         """The document in the file: a `CascadeDocument`, or the `TaskDocument` of a general task."""
@@ -543,18 +576,19 @@ class Cascade:
         return self._tally.snapshot()
 
     def health(self) -> CascadeHealth:
-        """Return whether the certificate in the file applies to the answers so far, and what they add to its loss."""
+        """Return whether the certificate in the file applies to its answers so far, and what they add to its loss."""
         counts = self._tally.snapshot()
+        inputs, missed = counts.inputs - self._inputs_before, Counter(counts.missed) - self._missed_before
         alarms = frozenset[str]() if self._watch is None else self._watch.health().active
         if getattr(self._dispatcher.remote, "other_model", 0):
             alarms |= {"remote model"}
-        return CascadeHealth(self.document.certificate, counts.inputs, counts.missed, self._overridden, alarms)
+        return CascadeHealth(self.document.certificate, inputs, missed, self._overridden, alarms)
 
     def metrics(self) -> dict[str, Any]:
         """Return all counts as plain numbers by name, for `prometheus_text`, `export_to_opentelemetry` or JSON."""
         from edgecascade.runtime.metrics.snapshot import snapshot
 
-        return snapshot(self._tally, self._dispatcher, self.health())
+        return snapshot(self._tally, self._dispatcher, self.health(), self._reloads)
 
     @property
     def closed(self) -> bool:
@@ -787,6 +821,19 @@ class Cascade:
                 yield finished()
         finally:  # if the reader stops early, the started inputs are still counted
             self._drain(one for one in started if isinstance(one, Request))
+
+
+def _check_deadline(seconds: float, outbox: Outbox | None) -> None:
+    if not 0 <= seconds <= _LONGEST or (seconds == 0 and outbox is None):
+        least = "above 0" if outbox is None else "of 0 or more"
+        raise ArgumentError(f"deadline: expected seconds {least}, and at most a day, got {seconds}")
+
+
+def _reader(local: LocalModel, remote_decode: Decode | None) -> Reader:
+    """Return what reads the replies of the remote under the policy of a file."""
+    if local.labels:
+        return ScoreReader(local.labels, lambda: local.policy, getattr(local.document, "remote_chat", None))
+    return OutputReader(local.remote_outputs, remote_decode)
 
 
 def _check_rows(n: int, *, originals: Any, keys: Sequence[str | None] | None = None) -> None:

@@ -391,7 +391,8 @@ class Dispatcher:
             if one.queued:
                 return
             key = ("" if one.key is None else _text(one.key)) or os.urandom(16).hex()
-            grace = 0.0 if one.state is State.REFUSED else _GRACE
+            at_once = one.state is State.WAITING and one.deadline.at <= one.started  # a deadline of 0 seconds
+            grace = 0.0 if at_once or one.state is State.REFUSED else _GRACE
             if not outbox.offer(key, one.sent, one.local._replace(outputs=NO_OUTPUTS), grace=grace):
                 return
             with self._lock:

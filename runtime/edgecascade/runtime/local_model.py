@@ -8,6 +8,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -44,6 +45,7 @@ _NUMBERS = struct.Struct("=qff?")
 _OFFSETS = {"label": (0, np.int64), "confidence": (8, np.float32), "advantage": (12, np.float32), "forward": (16, bool)}
 _REUSED = 16  # sets of buffers that are reused: more threads at once allocate new ones
 _INPUTS, _TEXTS, _BYTES = 4096, 64, 4 << 20  # most inputs, most texts and about the most bytes in one run of `columns`
+_TOLERANCE = 1e-3  # of a confidence, as in `inspect --verify`
 _COPIED = 1 << 15  # bytes: up to here, copying an input costs less than binding it
 
 
@@ -99,6 +101,57 @@ class LocalModel:
         """
         session = open_session(path, **options)
         return cls(path, session, read_document(session, path), outputs)
+
+    def successor(
+        self, path: str | os.PathLike[str], *, outputs: Sequence[str], threshold: float | None, **options: Any
+    ) -> LocalModel:
+        """Return a new file as a model that can take the place of this one, with the arguments of `Cascade.load`.
+
+        Raises:
+            ModelFileError: it cannot be loaded; decides about a golden input otherwise than recorded, or has none; or
+                differs in its classes, inputs or outputs, or in how the remote is asked.
+        """
+        try:
+            new = LocalModel.load(path, outputs=outputs, **options)
+            new._replay()
+            if threshold is not None:
+                new.swap(replace(new.policy, threshold=threshold))
+        except ModelFileError:
+            raise
+        except Exception as error:  # of the engine, or about arguments that were right for the file in use
+            raise ModelFileError(f"{path}: {first_line(error)}") from error
+        mine, its = self._outside(), new._outside()
+        other = next((what for what in mine if mine[what] != its[what]), None)
+        if other is not None:
+            expected, got = (repr(one[other]) for one in (mine, its))
+            raise ModelFileError(f"{path}: expected the {other} of the file in use, {expected:.80}, got {got:.80}")
+        return new
+
+    def _replay(self) -> None:
+        """Run the golden inputs of the file.
+
+        Raises:
+            ModelFileError: it has none, or decides about one otherwise than recorded.
+        """
+        from edgecascade.runtime.golden import compare, read_golden
+
+        golden = read_golden(self._session, self._path)
+        if golden is None:
+            raise ModelFileError(f"{self._path}: expected golden inputs, by which to check it, got none")
+        _, difference = compare(self._session, golden.inputs, golden.expected, _TOLERANCE)
+        if difference is not None:
+            raise ModelFileError(f"{self._path}: it decides about its golden inputs otherwise: {difference}")
+
+    def _outside(self) -> dict[str, Any]:
+        """Return what callers and the remote see of the file, by name."""
+        return {
+            "classes": self.labels,
+            "inputs": [_signature(one) for one in self.inputs.declared],
+            "kind of input": "arrays" if self.inputs.text is None else "text",
+            "outputs": {name: _signature(one) for name, one in self.outputs.items()},
+            "outputs of the remote": self.remote_outputs,
+            "form of asking the remote": getattr(self.document, "remote_chat", None),
+        }
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -289,6 +342,11 @@ def _decisions(
         return ClassDecisions(path, len(document.labels), tuple(chosen)), chosen
     chosen = {name: known[name] for name in outputs} or known
     return TaskDecisions(path, chosen, document.task.unbatched), chosen
+
+
+def _signature(tensor: Declared) -> tuple[str, str, list[int | None]]:
+    """Return name, type and shape of a tensor; how a file calls its symbolic sides does not matter."""
+    return tensor.name, tensor.type, [side if isinstance(side, int) else None for side in tensor.shape]
 
 
 def _can_bind(session: Engine) -> bool:

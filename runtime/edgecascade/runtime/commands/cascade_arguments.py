@@ -41,7 +41,8 @@ def add_cascade_arguments(parser: ArgumentParser) -> None:
     """Add the arguments, in groups, those of the remote first."""
     add_remote_arguments(parser)
     add = parser.add_argument_group("forwarding").add_argument
-    add("--deadline", metavar="SECONDS", type=float, default=1.0, help="Seconds until an answer is due (default 1).")
+    deadline = "Seconds until an answer is due (default 1); 0 with --outbox, for late answers only."
+    add("--deadline", metavar="SECONDS", type=float, default=1.0, help=deadline)
     add("--threshold", metavar="T", type=float, help="Forward below this advantage, instead of the file's threshold.")
     add_budget_arguments(add)
     add("--outbox", metavar="FILE", help="Store inputs that could not be sent in time, and send them later.")
@@ -58,6 +59,8 @@ def add_cascade_arguments(parser: ArgumentParser) -> None:
     rare(add("--fallback", action="store_true", help="Accept another provider than the first."))
     engines = "Folder in which providers that compile the model store the result."
     rare(add("--engine-cache", metavar="DIR", help=engines))
+    anew = "Look for another FILE so often, and take it if its golden inputs agree; on SIGHUP, this is done at once."
+    rare(add("--reload-every", metavar="SECONDS", type=float, help=anew))
 
 
 def _add_output_arguments(group: Any) -> None:
@@ -77,10 +80,13 @@ def check_cascade_arguments(arguments: Namespace) -> None:
     Raises:
         ArgumentError: an argument is out of range, or lacks another that it needs.
     """
-    if not 0 < arguments.deadline <= _LONGEST:
-        raise ArgumentError(f"--deadline: expected seconds above 0, a day at most, got {arguments.deadline:g}")
+    if not 0 <= arguments.deadline <= _LONGEST or (arguments.deadline == 0 and arguments.outbox is None):
+        least = "above 0" if arguments.outbox is None else "of 0 or more"
+        raise ArgumentError(f"--deadline: expected seconds {least}, a day at most, got {arguments.deadline:g}")
     if arguments.threshold is not None and math.isnan(arguments.threshold):
         raise ArgumentError("--threshold: expected a number, got NaN")
+    if arguments.reload_every is not None and not 0 < arguments.reload_every <= _LONGEST:
+        raise ArgumentError(f"--reload-every: expected seconds above 0, a day at most, got {arguments.reload_every:g}")
     if arguments.threads < 1:
         raise ArgumentError(f"--threads: expected 1 or more, got {arguments.threads}")
     if arguments.audit is not None and not 0 < arguments.audit <= 1:

@@ -20,6 +20,7 @@ from edgecascade.runtime.commands.remote_arguments import (
     headers_of,
     read_context,
 )
+from edgecascade.runtime.commands.service import notify
 from edgecascade.types.errors import ArgumentError
 from edgecascade.types.named import own
 
@@ -103,6 +104,7 @@ def execute(arguments: Namespace) -> int:
                     f"edgecascade: --host {arguments.host} lets other machines use both endpoints without a token; ask "
                     "them for one with --token-file"
                 )
+            notify("READY=1")
 
         name = arguments.name or Path(arguments.file).stem
         with cascade, logged(console, as_json=arguments.log_json):

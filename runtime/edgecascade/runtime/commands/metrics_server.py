@@ -1,31 +1,32 @@
-"""Metrics for Prometheus to scrape on this machine."""
+"""Metrics for Prometheus to scrape."""
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from edgecascade.runtime.commands.listening import listen_tcp
 from edgecascade.runtime.metrics.prometheus import CONTENT_TYPE
-from edgecascade.types.errors import ArgumentError
 
 __all__ = ["serving_metrics"]
 
-_HOST = "127.0.0.1"
 _PATIENCE = 5.0  # seconds that a client may take for its request
 
 
 @contextmanager
-def serving_metrics(port: int, text: Callable[[], str]) -> Iterator[str]:
-    """Within this context, serve a text at `/metrics` to this machine; gives the address.
+def serving_metrics(host: str, port: int, text: Callable[[], str]) -> Iterator[str]:
+    """Within this context, serve a text at `/metrics`; gives the address.
 
     Args:
+        host: address to listen at.
         port: TCP port; 0 takes a free one.
         text: called for each request, in the thread of the request.
 
     Raises:
-        ArgumentError: the port is taken.
+        ArgumentError: the port is taken, or the address does not belong to this machine.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -45,14 +46,12 @@ def serving_metrics(port: int, text: Callable[[], str]) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Write nothing: there is a scrape every few seconds."""
 
-    try:
-        server = _Server((_HOST, port), Handler)
-    except OSError as error:
-        raise ArgumentError(f"--metrics: cannot listen at {_HOST}:{port}: {error.strerror}") from error
+    server = _Server(listen_tcp("--metrics, --metrics-host", host, port), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="edgecascade-metrics", daemon=True)
     thread.start()
     try:
-        yield f"http://{_HOST}:{server.server_address[1]}/metrics"
+        shown = f"[{host}]" if ":" in host else host
+        yield f"http://{shown}:{server.server_address[1]}/metrics"
     finally:
         server.shutdown()
         server.server_close()
@@ -62,6 +61,11 @@ def serving_metrics(port: int, text: Callable[[], str]) -> Iterator[str]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+
+    def __init__(self, listener: socket.socket, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(listener.getsockname(), handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
 
     def handle_error(self, *_: object) -> None:
         """Write nothing: a client may go away."""

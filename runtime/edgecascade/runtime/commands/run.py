@@ -15,6 +15,7 @@ from edgecascade.runtime.commands.answering import Stop, answer_live, answer_sto
 from edgecascade.runtime.commands.cascade_arguments import add_cascade_arguments, open_cascade
 from edgecascade.runtime.commands.console import Console, Progress, drawn, logged
 from edgecascade.runtime.commands.lines import Answered, Refused, answer_line, late_line
+from edgecascade.runtime.commands.service import Reloads, Watchdog, notify
 from edgecascade.runtime.commands.sockets import Address, answer_connections
 from edgecascade.runtime.commands.sources import Live, Source, Stored, read_source
 from edgecascade.runtime.commands.table import add_table_arguments, answer_table, check_table_arguments
@@ -47,14 +48,16 @@ def configure(parser: ArgumentParser) -> None:
         "inputs",
         metavar="INPUT",
         nargs="+",
-        help="Image, folder of images, .npy, .npz, .parquet, lines (.txt, .jsonl, - for standard input), "
-        "tcp://127.0.0.1:PORT or unix:PATH to listen for lines, video:FILE, camera:N.",
+        help="Image, folder of images, .npy, .npz, .parquet; lines: .txt, .jsonl, - (standard input), "
+        "tcp://HOST:PORT, unix:PATH; video:FILE, video:-, camera:N, rtsp://HOST.",
     )
     add = parser.add_argument
     add("--probabilities", action="store_true", help="Add the probability of every class to each line.")
     every = "Answer every N-th frame of a video or camera (default 1)."
     add("--every", metavar="N", type=int, default=1, help=every)
-    rare(add("--metrics", metavar="PORT", type=int, help="Serve Prometheus metrics at 127.0.0.1:PORT/metrics."))
+    rare(add("--metrics", metavar="PORT", type=int, help="Serve Prometheus metrics at http://127.0.0.1:PORT/metrics."))
+    host = "Serve them at this address instead, which other machines may reach."
+    rare(add("--metrics-host", metavar="HOST", help=host))
     anywhere = "Allow tcp:// addresses that other machines can reach."
     rare(add("--listen-anywhere", action="store_true", help=anywhere))
     add_table_arguments(add)
@@ -65,14 +68,25 @@ def execute(arguments: Namespace) -> int:
     """Answer every input."""
     if arguments.metrics is not None and not 0 <= arguments.metrics < 65536:
         raise ArgumentError(f"--metrics: expected a port from 0 to 65535, got {arguments.metrics}")
+    if arguments.metrics_host is not None and arguments.metrics is None:
+        raise ArgumentError("--metrics-host: expected with --metrics, got no port")
     table = check_table_arguments(arguments)
     sources = [] if table else _sources(arguments)
+    live = any(not isinstance(one, Stored) for one in sources)
+    if arguments.reload_every is not None and not live:
+        raise ArgumentError("--reload-every: expected a camera, a stream, - or a socket as INPUT, got stored inputs")
     console = Console()
     with ExitStack() as stack:
         stack.enter_context(logged(console, as_json=arguments.log_json))
+        reloads = Reloads(arguments.file, arguments.reload_every, console.say)
+        if live:  # work that ends by itself is ended by a hang-up, too
+            stack.enter_context(reloads)
         cascade = stack.enter_context(_opened(arguments, console))
+        if live:
+            reloads.start(cascade)
+        stack.enter_context(Watchdog(cascade).running())
         if arguments.metrics is not None:
-            stack.enter_context(_metrics(cascade, arguments.metrics, console))
+            stack.enter_context(_metrics(cascade, arguments.metrics_host or "127.0.0.1", arguments.metrics, console))
         if table:
             return _answer_table(cascade, arguments, console)
         progress = Progress(lambda: cascade.metrics().get("traffic", {}).get("sent"))
@@ -85,6 +99,8 @@ def execute(arguments: Namespace) -> int:
                 failures.saw(one.answer)
             return answer_line(one, **_further(arguments))
 
+        if sources and not isinstance(sources[0], Address):
+            notify("READY=1")
         with Stop() as stop, drawn(progress, console):
             for source in sources:
                 if stop:
@@ -147,9 +163,12 @@ async def _answer_live(
     cascade: Cascade, source: Live | Address, line: Callable[[Answered | Refused], Any], console: Console, stop: Stop
 ) -> None:
     if isinstance(source, Address):
-        await answer_connections(
-            cascade, source, line, stop, listening=lambda where: console.say(f"listening at {where}")
-        )
+
+        def listening(where: object) -> None:
+            console.say(f"listening at {where}")
+            notify("READY=1")
+
+        await answer_connections(cascade, source, line, stop, listening=listening)
         return
 
     async def write(one: Answered | Refused) -> None:
@@ -186,11 +205,11 @@ def _opened(arguments: Namespace, console: Console) -> Iterator[Cascade]:
 
 
 @contextmanager
-def _metrics(cascade: Cascade, port: int, console: Console) -> Iterator[None]:
+def _metrics(cascade: Cascade, host: str, port: int, console: Console) -> Iterator[None]:
     from edgecascade.runtime.commands.metrics_server import serving_metrics
     from edgecascade.runtime.metrics.prometheus import prometheus_text
 
-    with serving_metrics(port, lambda: prometheus_text(cascade.metrics())) as address:
+    with serving_metrics(host, port, lambda: prometheus_text(cascade.metrics())) as address:
         console.say(f"metrics at {address}")
         yield
 

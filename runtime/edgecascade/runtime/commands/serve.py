@@ -16,6 +16,7 @@ from edgecascade.runtime.commands.cascade_arguments import add_cascade_arguments
 from edgecascade.runtime.commands.console import Console, logged
 from edgecascade.runtime.commands.listening import is_loopback, read_token
 from edgecascade.runtime.commands.remote_arguments import flag
+from edgecascade.runtime.commands.service import Reloads, Watchdog, notify
 from edgecascade.types.errors import ArgumentError
 
 __all__ = ["configure", "execute"]
@@ -87,10 +88,11 @@ def execute(arguments: Namespace) -> int:
                 f"edgecascade: --host {arguments.host} lets other machines use the model without a token; ask them for "
                 "one with --token-file"
             )
+        notify("READY=1")
 
     place = {"host": arguments.host, "port": arguments.port, "token": token, "origins": arguments.cors, "ready": ready}
     with logged(console, as_json=arguments.log_json):
-        _serve(arguments, files, place)
+        _serve(arguments, files, place, console)
     return 0
 
 
@@ -123,7 +125,7 @@ def _by_name(files: Sequence[str], name: str | None) -> dict[str, str]:
     return found
 
 
-def _serve(arguments: Namespace, files: dict[str, str], place: dict[str, Any]) -> None:
+def _serve(arguments: Namespace, files: dict[str, str], place: dict[str, Any], console: Console) -> None:
     of_cascade = arguments.cascade or arguments.remote is not None
     given = [name for name, value in arguments.defaults.items() if getattr(arguments, name) != value]
     if given and not of_cascade:
@@ -141,8 +143,12 @@ def _serve(arguments: Namespace, files: dict[str, str], place: dict[str, Any]) -
         ((name, arguments.file),) = files.items()
         large = ThreadPoolExecutor(_LARGE, thread_name_prefix="edgecascade-serve")
         try:
-            with open_cascade(arguments) as cascade:
-                serve({name: served_cascade(cascade, large, batching)}, **place)
+            reloads = Reloads(arguments.file, arguments.reload_every, console.say)
+            with reloads, open_cascade(arguments) as cascade:
+                reloads.start(cascade)
+                watchdog = Watchdog(cascade)
+                with watchdog.running():
+                    serve({name: served_cascade(cascade, large, batching)}, **place, tick=watchdog.tick)
         finally:
             large.shutdown(wait=False, cancel_futures=True)
         return
@@ -151,4 +157,6 @@ def _serve(arguments: Namespace, files: dict[str, str], place: dict[str, Any]) -
         models = {name: served_file(path, batching, providers=providers, **options) for name, path in files.items()}
     except ArgumentError as error:
         raise with_flag(error, {"providers": "--providers"}) from error
-    serve(models, **place)
+    watchdog = Watchdog(None)
+    with watchdog.running():
+        serve(models, **place, tick=watchdog.tick)

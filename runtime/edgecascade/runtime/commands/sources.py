@@ -1,4 +1,4 @@
-"""Sources of inputs: files and folders, videos, cameras, and lines on standard input or a socket."""
+"""Sources of inputs: files and folders, videos, cameras, streams, and lines on standard input or a socket."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from edgecascade.runtime.commands.lines import Given, LineInput, NumberedLines, 
 from edgecascade.runtime.commands.sockets import Address, read_address
 from edgecascade.runtime.inputs import check_path, read_inputs
 from edgecascade.runtime.model_inputs import ModelInputs
+from edgecascade.runtime.remotes.remote import shown
 from edgecascade.types.errors import ArgumentError, InputError, first_line, no_file
 from edgecascade.types.extras import naming_extras
 
-__all__ = ["Live", "Source", "Stored", "camera_frames", "read_source", "video_frames"]
+__all__ = ["Live", "Source", "Stored", "camera_frames", "read_source", "stream_frames", "video_frames"]
 
 _STANDARD_INPUT = 0  # the descriptor, because reading `sys.stdin` takes a lock that the interpreter needs to exit
 _LINES = (".txt", ".jsonl")
 _PIECE = 64 << 10  # bytes
+_SILENCE = 10.0  # seconds without a frame after which a stream has broken off
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}  # FFmpeg's device, and its names
 
 
@@ -56,7 +58,8 @@ def read_source(text: str, *, every: int = 1, anywhere: bool = False) -> Source:
     """Return the source that an argument describes.
 
     Args:
-        text: `-`, `tcp://HOST:PORT`, `unix:PATH`, `video:FILE`, `camera:NUMBER`, or a file or folder.
+        text: `-`, `tcp://HOST:PORT`, `unix:PATH`, `video:FILE`, `video:-`, `camera:NUMBER`, `rtsp://...`, or a file or
+            folder.
         every: answer one of so many frames.
         anywhere: whether to listen at an address that other machines can reach.
 
@@ -69,6 +72,12 @@ def read_source(text: str, *, every: int = 1, anywhere: bool = False) -> Source:
         return Live(_standard_input)
     if kind in ("tcp", "unix") and text != kind:
         return read_address(text, anywhere=anywhere)
+    if kind in ("rtsp", "rtsps") and rest.startswith("//"):
+        name = shown(text)
+        return Live(lambda _: ([item] for item in _items(name, name, stream_frames(text, every))))
+    if text == "video:-":
+        piped = {"file": f"pipe:{_STANDARD_INPUT}", "options": {"protocol_whitelist": "pipe"}}
+        return Live(lambda _: ([item] for item in _items(text, text, _frames(text, every, **piped))))
     if kind == "video" and text != kind:
         if not os.path.isfile(rest):
             raise InputError(no_file(rest))
@@ -149,6 +158,22 @@ def camera_frames(number: int, every: int = 1) -> Iterator[tuple[int, NDArray[np
         )
     device, name = _CAMERAS[sys.platform]
     return _frames(f"camera:{number}", every, file=name.format(number), format=device)
+
+
+def stream_frames(address: str, every: int = 1) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield the frames of an RTSP stream, over TCP, as they arrive, as `video_frames` does.
+
+    Args:
+        address: `rtsp://HOST[:PORT]/PATH` or `rtsps://`, perhaps with `USER:PASSWORD@`, which no error repeats.
+        every: yield one of so many frames.
+
+    Raises:
+        InputError: nothing is there, it ends, or nothing comes for ten seconds.
+        ModuleNotFoundError: the `video` extra (PyAV) is not installed.
+    """
+    options = {"rtsp_transport": "tcp", "protocol_whitelist": "rtsp,rtsps,rtp,tcp,tls", "fflags": "nobuffer"}
+    yield from _frames(shown(address), every, file=address, options=options, timeout=_SILENCE)
+    raise InputError(f"{shown(address)}: expected a stream without an end, got one that ended")
 
 
 def _frames(name: str, every: int, **source: Any) -> Iterator[tuple[int, NDArray[np.uint8]]]:

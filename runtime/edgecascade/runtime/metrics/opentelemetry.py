@@ -93,6 +93,10 @@ def _traffic(key: str) -> _Read:
     return lambda snapshot: [(snapshot.get("traffic", {}).get(key), {})]
 
 
+def _reloads(snapshot: Mapping[str, Any]) -> Iterator[_Sample]:
+    yield from ((n, {"outcome": name}) for name, n in snapshot.get("reloads", {}).items())
+
+
 def _other_model(snapshot: Mapping[str, Any]) -> Iterator[_Sample]:
     yield snapshot.get("other_model"), {}
 
@@ -122,6 +126,7 @@ _COUNTERS: list[tuple[str, str, str, _Read]] = [
     ("edgecascade.latency.count", "{answer}", "Answers, by route.", _latency("count")),
     ("edgecascade.latency.sum", "s", "Seconds from the call to the answer, summed.", _latency("sum")),
     ("edgecascade.latency.buckets", "{answer}", "Answers that took at most `le` seconds.", _buckets),
+    ("edgecascade.reloads", "{file}", "New files that were taken, or refused.", _reloads),
     ("edgecascade.remote.requests", "{request}", "Requests to the remote.", _traffic("requests")),
     ("edgecascade.remote.sent", "By", "Bytes sent to the remote, before TLS.", _traffic("sent")),
     ("edgecascade.remote.received", "By", "Bytes received from the remote, before TLS.", _traffic("received")),

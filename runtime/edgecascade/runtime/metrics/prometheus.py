@@ -65,6 +65,9 @@ def _families(snapshot: Mapping[str, Any]) -> Iterator[Family]:
     for key, (name, meaning) in _TRAFFIC.items():
         if key in snapshot.get("traffic", ()):
             yield name, "counter", meaning, [("", {}, snapshot["traffic"][key])]
+    if "reloads" in snapshot:
+        samples = [("", {"outcome": name}, n) for name, n in snapshot["reloads"].items()]
+        yield "reloads_total", "counter", "New files that were taken, or refused.", samples
     if "circuit" in snapshot:
         states = [("", {"state": state}, int(snapshot["circuit"] == state)) for state in CIRCUIT_STATES]
         yield "circuit_state", "gauge", "1 for the present state of the circuit breaker.", states

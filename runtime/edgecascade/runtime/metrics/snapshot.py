@@ -9,6 +9,7 @@
         "local": {"count": 9, "sum": 0.003, "buckets": [[1e-05, 0], [2.5e-05, 4], ...]},  answers within each bound
         "forwarded": {...}
       },
+      "reloads": {"taken": 1, "refused": 0},              new files that `Cascade.reload` took, or refused
       "traffic": {"requests": 3, "sent": 4000, "received": 900},   bytes; this and the rest only if the part exists
       "circuit": "closed",                                         or "open", "half-open"
       "other_model": 0,                                            replies of another generative model than calibrated
@@ -60,7 +61,9 @@ class Parts(Protocol):
         """The watch, with `health()`."""
 
 
-def snapshot(tally: Tally, parts: Parts, health: CascadeHealth | None = None) -> dict[str, Any]:
+def snapshot(
+    tally: Tally, parts: Parts, health: CascadeHealth | None = None, reloads: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """Return all counts of a cascade by name, as described above.
 
     Raises:
@@ -77,6 +80,8 @@ def snapshot(tally: Tally, parts: Parts, health: CascadeHealth | None = None) ->
         "answers": [{"source": s.value, "reason": r.value, "count": counts.answers[s, r]} for s, r in pairs],
         "latency": {"local": _latency(counts.local_seconds), "forwarded": _latency(counts.forwarded_seconds)},
     }
+    if reloads is not None:
+        taken["reloads"] = dict(reloads)
     state = getattr(parts.remote, "state", None)
     if state in CIRCUIT_STATES:  # a user's remote may have a state of its own
         taken["circuit"] = state

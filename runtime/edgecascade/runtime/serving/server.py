@@ -35,6 +35,7 @@ def serve(
     token: str | None = None,
     origins: Sequence[str] = (),
     ready: Callable[[list[str]], None],
+    tick: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve models until SIGINT or SIGTERM; requests that are under way then are answered.
 
@@ -47,6 +48,7 @@ def serve(
         token: what clients must send, or None.
         origins: web pages whose scripts may read replies.
         ready: is called with the models' addresses once clients can connect.
+        tick: is called some times a second while the event loop goes round.
 
     Raises:
         ArgumentError: the port is taken, or the host is not an address of this machine.
@@ -69,7 +71,7 @@ def serve(
     )
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listener.getsockname()[1]}/v2/models/"
-    server = _Server(config, lambda: ready([address + quote(name) for name in models]))
+    server = _Server(config, lambda: ready([address + quote(name) for name in models]), tick)
     with listener, _ended_by_signals():
         server.run([listener])
 
@@ -89,9 +91,9 @@ def _ended_by_signals() -> Iterator[None]:
 class _Server(uvicorn.Server):
     """uvicorn's server, which also drops clients that take too long."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], tick: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._tick = ready, tick
         self._since: dict[Any, tuple[object, float]] = {}  # what each connection waits for, and since when
         self._patience = _PATIENCE
 
@@ -100,6 +102,7 @@ class _Server(uvicorn.Server):
         self._ready()
 
     async def on_tick(self, counter: int) -> bool:
+        self._tick()
         if counter % 10 == 0 or len(self.server_state.connections) > _MOST_CONNECTIONS:
             self._drop_slow(time.monotonic())
         return await super().on_tick(counter)
