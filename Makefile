@@ -6,9 +6,13 @@ BIN = $(VENV)/bin
 WORKERS ?= auto
 # Tests of one file share servers and models: they stay on one worker. tests/conftest.py puts the slow files first.
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+WHEEL_TESTS = tests/types tests/runtime/test_cascade.py tests/runtime/test_run_command.py tests/runtime/test_serve_cascade.py \
+	tests/runtime/test_reload.py tests/calibration/test_plan.py tests/export/test_fold.py
+MINIMUM_TESTS = tests/runtime/test_cascade.py tests/runtime/test_local_model.py tests/runtime/test_reload.py \
+	tests/runtime/test_serve_cascade.py tests/calibration/test_decision.py
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo flagship test fast format figures clean
+.PHONY: demo flagship test fast wheel-test minimum-test format figures dist clean
 
 demo: $(VENV)/demo ## a pair of models without torch, from public data to a report
 	$(BIN)/edgecascade bench demo
@@ -29,12 +33,40 @@ test: $(VENV)/ready ## style, types and every test
 fast: $(VENV)/ready ## the tests that take seconds each
 	$(BIN)/pytest $(PARALLEL) -m "not slow"
 
+# The tests see the wheels and no source but the example in C, the npm package and the pages.
+wheel-test: $(VENV)/ready ## the tests that take seconds each, on the built wheels, with the source deleted
+	rm -rf build/wheel-test dist
+	$(BIN)/python -m build --wheel --outdir dist .
+	$(BIN)/python -m build --wheel --outdir dist benchmarks
+	mkdir -p build/wheel-test
+	cp -r tests pyproject.toml constraints.txt CHANGELOG.md build/wheel-test
+	$(PYTHON) -m venv build/wheel-test/venv
+	build/wheel-test/venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24"
+	build/wheel-test/venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		"$$(echo dist/edgecascade-*.whl)[cpu,calibration,clean,export,gateway,grpc,plan,serve,video]" \
+		dist/edgecascade_benchmarks-*.whl pytest filelock hypothesis jsonschema prometheus-client opentelemetry-sdk
+	cd build/wheel-test && venv/bin/python -m pytest -q -m "not slow" -o pythonpath=tests $(WHEEL_TESTS)
+
+minimum-test: ## a device with the oldest versions that its extras allow, on the Python that runs this
+	rm -rf build/minimum
+	$(PYTHON) -m venv build/minimum
+	$(PYTHON) .ci/minimum.py cpu images serve calibration > build/minimum/constraints.txt
+	build/minimum/bin/python -m pip install --quiet --disable-pip-version-check --constraint build/minimum/constraints.txt \
+		".[cpu,images,serve,calibration]" onnx pytest hypothesis filelock
+	build/minimum/bin/python -m pytest -q -m "not slow" $(MINIMUM_TESTS)
+
+dist: $(VENV)/ready ## the source and wheels that a release publishes
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --outdir dist benchmarks
+
 format: $(VENV)/ready ## style, in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 figures: $(VENV)/ready ## the marked figures of README.md and docs/, from the committed results
 	$(BIN)/python tests/test_documentation.py
+	$(BIN)/python tests/test_licences.py
 
 $(VENV)/demo: pyproject.toml benchmarks/pyproject.toml constraints.txt
 	@echo "==> an environment for the demo in $(VENV): 0.6 GB, once, in about a minute on a good line"
