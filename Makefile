@@ -12,7 +12,7 @@ MINIMUM_TESTS = tests/runtime/test_cascade.py tests/runtime/test_local_model.py 
 	tests/runtime/test_serve_cascade.py tests/calibration/test_decision.py
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo flagship test fast wheel-test minimum-test format figures dist clean
+.PHONY: demo flagship test fast wheel-test minimum-test format figures docs dist clean
 
 demo: $(VENV)/demo ## a pair of models without torch, from public data to a report
 	$(BIN)/edgecascade bench demo
@@ -68,6 +68,9 @@ figures: $(VENV)/ready ## the marked figures of README.md and docs/, from the co
 	$(BIN)/python tests/test_documentation.py
 	$(BIN)/python tests/test_licences.py
 
+docs: $(VENV)/ready ## the site of the documentation, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 $(VENV)/demo: pyproject.toml benchmarks/pyproject.toml constraints.txt
 	@echo "==> an environment for the demo in $(VENV): 0.6 GB, once, in about a minute on a good line"
 	$(PYTHON) -m venv $(VENV)
@@ -87,4 +90,4 @@ $(VENV)/ready: pyproject.toml benchmarks/pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) report build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) report site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,119 @@
+"""The site of the documentation: it builds strictly, needs nothing from elsewhere, and is read on a phone.
+
+`make docs` builds it. tests/test_documentation.py checks the pages themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from edgecascade import cli
+
+ROOT = Path(__file__).parent.parent
+(REPOSITORY,) = (
+    line.removeprefix("repo_url: ") for line in (ROOT / "mkdocs.yml").read_text().splitlines() if "repo_url:" in line
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the site, built strictly."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert (built.returncode, built.stdout, built.stderr) == (0, "", "")
+    return folder
+
+
+class Contents(HTMLParser):
+    """The addresses and identifiers of a page.
+
+    Attributes:
+        links: the targets of links.
+        loaded: the addresses of what a browser loads with the page: scripts, styles and pictures.
+        names: the identifiers that a link may name.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.names: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the addresses and identifiers of one tag."""
+        found = dict(attrs)
+        self.names |= {name for name in (found.get("id"), found.get("name")) if name}
+        target = found.get("href") or found.get("src")
+        if target and tag == "a":
+            self.links.append(target)
+        elif target and not (tag == "link" and found.get("rel") in ("canonical", "prev", "next")):
+            self.loaded.append(target)
+
+
+@pytest.fixture(scope="module")
+def contents(site: Path) -> dict[Path, Contents]:
+    """Return what each page of the site names."""
+    return {path: Contents(path.read_text()) for path in site.rglob("*.html") if path.name != "404.html"}
+
+
+def test_every_link_of_the_site_has_its_target(contents: dict[Path, Contents]) -> None:
+    """A link within the site names a file and a heading in it; one to the repository names a file of this checkout."""
+    missing = []
+    for path, page in contents.items():
+        for link in {*page.links, *page.loaded}:
+            parts = urlsplit(link)
+            if link.startswith(f"{REPOSITORY}/"):
+                kind, _, *file = parts.path.removeprefix(urlsplit(REPOSITORY).path).strip("/").split("/")
+                found = kind in ("blob", "tree") and (ROOT / unquote("/".join(file))).exists()
+                missing += [] if found or file == [] else [(path.name, link)]
+            elif not parts.scheme:
+                target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+                named = contents.get(target / "index.html" if target.is_dir() else target)
+                if not target.exists() or (parts.fragment and named and unquote(parts.fragment) not in named.names):
+                    missing.append((path.name, link))
+    assert missing == []
+    assert len(contents) > 12
+
+
+def test_the_site_loads_nothing_from_elsewhere(site: Path, contents: dict[Path, Contents]) -> None:
+    """Scripts, styles, pictures and fonts are files of the site, so that it works without a network."""
+    loaded = {address for page in contents.values() for address in page.loaded}
+    assert {address for address in loaded if urlsplit(address).scheme not in ("", "data")} == set()
+    assert [path.name for path in site.rglob("*.css") if "url(http" in path.read_text()] == []
+
+
+def test_no_mark_of_a_figure_is_in_the_site(contents: dict[Path, Contents]) -> None:
+    """The marks are only in the source of the pages."""
+    marked = {path.name for path in contents if "<!-- = " in path.read_text()}
+    assert marked == set()
+
+
+def test_every_option_of_every_command_is_in_its_reference(site: Path) -> None:
+    """The page of commands has a heading for each command, and all options, also the rare ones."""
+    page = (site / "reference" / "commands.html").read_text()
+    for name in cli._COMMANDS:
+        assert f'id="edgecascade-{name}"' in page
+        for parser in _parsers(cli._parser(name)):
+            options = {option for action in parser._actions for option in action.option_strings}
+            absent = {option for option in options if f"<code>{option}" not in page and f" {option}" not in page}
+            assert absent <= {"-h", "--help", "--help-all", "--version"}
+
+
+def _parsers(parser: Any) -> Iterator[Any]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            for below in action.choices.values():
+                yield from _parsers(below)
