@@ -9,8 +9,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -22,6 +25,8 @@ ROOT = Path(__file__).parent.parent
 (REPOSITORY,) = (
     line.removeprefix("repo_url: ") for line in (ROOT / "mkdocs.yml").read_text().splitlines() if "repo_url:" in line
 )
+
+LOOKED_AT = ["index.html", "architecture.html", "file-format.html", "reference/commands.html", "reference/runtime.html"]
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +114,79 @@ def test_every_option_of_every_command_is_in_its_reference(site: Path) -> None:
             options = {option for action in parser._actions for option in action.option_strings}
             absent = {option for option in options if f"<code>{option}" not in page and f" {option}" not in page}
             assert absent <= {"-h", "--help", "--help-all", "--version"}
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    """Return the address at which the site is served."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=site)) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("page", LOOKED_AT)
+def test_a_page_has_no_serious_fault_of_accessibility(browser: Any, address: str, page: str, scheme: str) -> None:
+    """axe-core finds no serious or critical violation at the width of a phone, and the page fits that width."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    try:
+        opened = context.new_page()
+        requests: list[str] = []
+        opened.on("request", lambda request: requests.append(request.url))
+        opened.goto(f"{address}/{page}")
+        opened.wait_for_load_state("networkidle")
+        found = Axe().run(opened).response["violations"]
+        faults = {
+            (one["id"], node["target"][0])
+            for one in found
+            if one["impact"] in ("serious", "critical")
+            for node in one["nodes"]
+        }
+        assert faults == set()
+        assert opened.evaluate("document.documentElement.scrollWidth") <= 390
+        assert [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []
+    finally:
+        context.close()
+
+
+@pytest.mark.parametrize("page", LOOKED_AT)
+def test_a_page_is_read_without_javascript(browser: Any, address: str, page: str) -> None:
+    """Heading and text are there, and the menu opens."""
+    from playwright.sync_api import expect
+
+    context = browser.new_context(viewport={"width": 390, "height": 844}, java_script_enabled=False)
+    try:
+        opened = context.new_page()
+        opened.goto(f"{address}/{page}")
+        assert opened.locator("article h1").is_visible()
+        assert len(opened.locator("article").inner_text()) > 300
+        entry = opened.locator("nav.md-nav--primary").get_by_text("Home", exact=True).first
+        expect(entry).not_to_be_in_viewport()
+        opened.locator("label.md-header__button[for=__drawer]").click()
+        expect(entry).to_be_in_viewport()
+    finally:
+        context.close()
+
+
+def test_the_search_finds_a_word(browser: Any, address: str) -> None:
+    """Its index is a file of the site."""
+    context = browser.new_context()
+    try:
+        opened = context.new_page()
+        opened.goto(f"{address}/index.html?q=fit_temperature")
+        opened.locator(".md-search-result__link").first.wait_for(timeout=20_000)
+    finally:
+        context.close()
 
 
 def _parsers(parser: Any) -> Iterator[Any]:

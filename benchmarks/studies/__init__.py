@@ -5,5 +5,6 @@ audits: bounds and intervals of label audits against known truth.
 corruptions: the flagship's policy on images as a worse camera would take them.
 runtime_costs: what the device pays for `Cascade` rather than a bare session.
 guard: every ratio with a goal, from all of these.
+diagrams: the diagrams of docs/, from their sources in docs/pictures.
 readme_table: the table of built-in pairs in docs/benchmarks.md, from the committed results.
 """

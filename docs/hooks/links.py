@@ -23,7 +23,7 @@ TOP = {
 }  # pages of the repository's top folder, by the page that they are in the site
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:)([^)#\s]+)(#[^)\s]*)?(?=\))")
 FENCE = re.compile(r"^( *)```.*?^\1```", re.DOTALL | re.MULTILINE)
-MARK = re.compile(r"<!-- (?:= .*?|/|lines of \S+) -->", re.DOTALL)
+MARK = re.compile(r"(?<!`)<!-- (?:= .*?|/|lines of \S+) -->", re.DOTALL)
 PICTURES = (".svg", ".png", ".webp")
 
 

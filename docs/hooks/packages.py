@@ -10,11 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import event_priority
 
 ROOT = Path(__file__).parent.parent.parent
 _joined = TemporaryDirectory(prefix="edgecascade-site-")
 
 
+@event_priority(100)  # before mkdocstrings reads its options
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Let the reference read the joined package."""
     package = Path(_joined.name) / "edgecascade"
