@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from functools import reduce
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 PAGES = sorted((Path(__file__).parent.parent / "docs" / "reference").glob("*.md"))
 PACKAGES = (
@@ -34,7 +33,7 @@ Name = tuple[str, int]  # a name and the identity of what it stands for, which s
 
 def public() -> dict[Name, str]:
     """Return the public names, with an address of each."""
-    found = {}
+    found: dict[Name, str] = {}
     for package in map(import_module, PACKAGES):
         for name in package.__all__:
             found.setdefault((name, id(getattr(package, name))), f"{package.__name__}.{name}")
@@ -64,7 +63,7 @@ def test_every_public_name_is_in_the_reference_once() -> None:
     listed = Counter[Name]()
     for page in PAGES:
         listed.update(map(resolved, re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)))
-    names: dict[Name, Any] = public()
+    names = public()
     assert [names[one] for one in names if one not in listed] == []
     assert [name for (name, _), times in listed.items() if times > 1] == []
 

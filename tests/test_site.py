@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -25,8 +26,6 @@ ROOT = Path(__file__).parent.parent
 (REPOSITORY,) = (
     line.removeprefix("repo_url: ") for line in (ROOT / "mkdocs.yml").read_text().splitlines() if "repo_url:" in line
 )
-
-LOOKED_AT = ["index.html", "architecture.html", "file-format.html", "reference/commands.html", "reference/runtime.html"]
 
 
 @pytest.fixture(scope="module")
@@ -132,41 +131,64 @@ def address(site: Path) -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("page", LOOKED_AT)
-def test_a_page_has_no_serious_fault_of_accessibility(browser: Any, address: str, page: str, scheme: str) -> None:
-    """axe-core finds no serious or critical violation at the width of a phone, and the page fits that width."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+@contextmanager
+def phone(browser: Any, **options: Any) -> Iterator[Any]:
+    """Open a page with the width of a phone."""
+    context = browser.new_context(viewport={"width": 390, "height": 844}, **options)
     try:
-        opened = context.new_page()
-        requests: list[str] = []
-        opened.on("request", lambda request: requests.append(request.url))
-        opened.goto(f"{address}/{page}")
-        opened.wait_for_load_state("networkidle")
-        found = Axe().run(opened).response["violations"]
-        faults = {
-            (one["id"], node["target"][0])
-            for one in found
-            if one["impact"] in ("serious", "critical")
-            for node in one["nodes"]
-        }
-        assert faults == set()
-        assert opened.evaluate("document.documentElement.scrollWidth") <= 390
-        assert [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []
+        yield context.new_page()
     finally:
         context.close()
 
 
-@pytest.mark.parametrize("page", LOOKED_AT)
+@pytest.mark.parametrize(
+    ("page", "scheme"),
+    [
+        ("index.html", "light"),
+        ("bulk.html", "dark"),
+        ("reference/verifiers.html", "light"),
+        ("reference/deploy.html", "dark"),
+    ],
+)
+def test_a_page_has_no_serious_fault_of_accessibility(browser: Any, address: str, page: str, scheme: str) -> None:
+    """axe-core finds no serious or critical violation at the width of a phone, on light pages and on dark ones."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    with phone(browser, color_scheme=scheme) as opened:
+        opened.goto(f"{address}/{page}")
+        faults = {
+            (one["id"], node["target"][0])
+            for one in Axe().run(opened).response["violations"]
+            if one["impact"] in ("serious", "critical")
+            for node in one["nodes"]
+        }
+        assert faults == set()
+
+
+def test_every_page_fits_a_phone_and_asks_no_other_host(
+    browser: Any, address: str, contents: dict[Path, Contents]
+) -> None:
+    """No page scrolls sideways at 390 pixels, and all requests go to where the site is."""
+    site = next(path for path in contents if path.name == "index.html" and path.parent.name != "reference").parent
+    with phone(browser) as opened:
+        requests: list[str] = []
+        opened.on("request", lambda request: requests.append(request.url))
+        wide = []
+        for page in site.rglob("*.html"):
+            opened.goto(f"{address}/{page.relative_to(site).as_posix()}", wait_until="domcontentloaded")
+            width = opened.evaluate("document.documentElement.scrollWidth")
+            wide += [(page.name, width)] if width > 390 else []
+        opened.wait_for_load_state("networkidle")
+        assert wide == []
+        assert [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []
+
+
+@pytest.mark.parametrize("page", ["index.html", "reference/commands.html"])
 def test_a_page_is_read_without_javascript(browser: Any, address: str, page: str) -> None:
     """Heading and text are there, and the menu opens."""
     from playwright.sync_api import expect
 
-    context = browser.new_context(viewport={"width": 390, "height": 844}, java_script_enabled=False)
-    try:
-        opened = context.new_page()
+    with phone(browser, java_script_enabled=False) as opened:
         opened.goto(f"{address}/{page}")
         assert opened.locator("article h1").is_visible()
         assert len(opened.locator("article").inner_text()) > 300
@@ -174,19 +196,13 @@ def test_a_page_is_read_without_javascript(browser: Any, address: str, page: str
         expect(entry).not_to_be_in_viewport()
         opened.locator("label.md-header__button[for=__drawer]").click()
         expect(entry).to_be_in_viewport()
-    finally:
-        context.close()
 
 
 def test_the_search_finds_a_word(browser: Any, address: str) -> None:
     """Its index is a file of the site."""
-    context = browser.new_context()
-    try:
-        opened = context.new_page()
+    with phone(browser) as opened:
         opened.goto(f"{address}/index.html?q=fit_temperature")
-        opened.locator(".md-search-result__link").first.wait_for(timeout=20_000)
-    finally:
-        context.close()
+        opened.locator(".md-search-result__link").first.wait_for(state="attached", timeout=20_000)
 
 
 def _parsers(parser: Any) -> Iterator[Any]:
