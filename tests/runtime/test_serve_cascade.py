@@ -223,6 +223,17 @@ def test_the_event_loop_is_not_blocked_by_a_remote(file: Path) -> None:
     assert ticks >= 4
 
 
+def test_what_a_classifier_decodes_is_served(file: Path) -> None:
+    """As JSON, beside the outputs that it is made of, where the local answer is final."""
+    z = np.array([[9, 0, 0], UNSURE], np.float32)
+    decode = lambda outputs: {"most": float(outputs["logits"].max())}  # noqa: E731
+    remote = lambda x: x  # noqa: E731
+    with Cascade.load(file, outputs=["logits"], decode=decode, remote=remote, deadline=10) as cascade:
+        found = infer(cascade, {"z": z}, ["result", "logits"])
+    assert [json.loads(one) for one in found["result"]] == [{"most": 9.0}, None]
+    np.testing.assert_array_equal(found["logits"], z)
+
+
 def test_an_empty_batch_is_answered(file: Path) -> None:
     """The outputs have the right types and shapes."""
     with Cascade.load(file) as cascade:

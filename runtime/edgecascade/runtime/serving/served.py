@@ -132,7 +132,7 @@ def served_cascade(cascade: Cascade, threads: ThreadPoolExecutor, batching: Batc
 
     Those of a general task are the numbers and reasons of the answer, the arrays of the model that answered, and the
     decoded `result` as JSON. The arrays of several inputs are stacked. So a client of a model whose outputs differ in
-    shape, or whose remote has others, sends one input at a time.
+    shape, or whose remote has others, sends one input at a time. A classifier that decodes has a `result`, too.
 
     Images can also come as BYTES [n], encoded files; sentences come as BYTES [n] in an input called `text`. The local
     model decides requests together that wait for it, but encoded images one at a time, since each takes as much memory
@@ -184,9 +184,10 @@ class _ClassParts:
     def __init__(self, cascade: Cascade) -> None:
         self._classes = len(cascade.labels)
         probabilities = {"name": _PROBABILITIES, "datatype": "FP32", "shape": [-1, self._classes]}
-        further = _arrays(cascade, [*OUTPUTS, _PROBABILITIES])
+        parts = [*OUTPUTS, *([_RESULT] if cascade.decodes else ())]
+        further = _arrays(cascade, [*parts, _PROBABILITIES])
         self._further = [one["name"] for one in further]
-        self.outputs = [*map(_part, OUTPUTS), probabilities, *further]
+        self.outputs = [*map(_part, parts), probabilities, *further]
         self.known: Sequence[str] | None = [one["name"] for one in self.outputs]
 
     def columns(self, answers: Sequence[Answer], names: Sequence[str]) -> dict[str, NDArray[Any]]:
