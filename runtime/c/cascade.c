@@ -35,11 +35,16 @@ int main(int count, char **arguments) {
   ort = OrtGetApiBase()->GetApi(ORT_API_VERSION);
   if (ort == NULL) return fprintf(stderr, "cascade: the library is older than the header\n"), 1;
 
+  char *end = "";
+  float threshold = count > 5 ? strtof(arguments[5], &end) : 0;
+  if (*end != 0 || threshold != threshold || (count > 5 && end == arguments[5]))
+    return fprintf(stderr, "cascade: %s: expected a number as the threshold\n", arguments[5]), 2;
+
   const int64_t shape[] = {1, atoi(arguments[3]), atoi(arguments[4]), 3};
   const size_t bytes = (size_t)(shape[1] * shape[2] * shape[3]);
   uint8_t *pixels = malloc(bytes);
   FILE *image = fopen(arguments[2], "rb");
-  if (pixels == NULL || image == NULL || fread(pixels, 1, bytes, image) != bytes)
+  if (pixels == NULL || image == NULL || fread(pixels, 1, bytes, image) != bytes || fgetc(image) != EOF)
     return fprintf(stderr, "cascade: %s: expected %zu bytes\n", arguments[2], bytes), 1;
   fclose(image);
 
@@ -51,7 +56,6 @@ int main(int count, char **arguments) {
   check(ort->SetIntraOpNumThreads(options, 1));
   check(ort->CreateSession(environment, arguments[1], options, &session));
 
-  float threshold = count > 5 ? strtof(arguments[5], NULL) : 0;
   const char *inputs[] = {"image", "threshold"};
   const OrtValue *feeds[] = {tensor(pixels, bytes, shape, 4, ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8),
                              tensor(&threshold, sizeof threshold, NULL, 0, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT)};

@@ -60,10 +60,24 @@ def test_it_decides_as_python(program: Path, pair: Path, tmp_path: Path, thresho
 
 
 def test_a_file_that_is_no_cascade_is_refused(program: Path, pair: Path, tmp_path: Path) -> None:
-    """The error is that of ONNX Runtime, and the exit code 1; a short image has its own."""
+    """The error is that of ONNX Runtime, and the exit code 1; an image of another size has its own."""
     (tmp_path / "image.rgb").write_bytes(bytes(192))
-    for file, height, said in (("corner.onnx", "8", "Invalid output name"), ("local.onnx", "9", "expected 216 bytes")):
+    for file, height, said in (
+        ("corner.onnx", "8", "Invalid output name"),
+        ("local.onnx", "9", "expected 216 bytes"),
+        ("local.onnx", "7", "expected 168 bytes"),
+    ):
         command: list[str | Path] = [program, pair / file, tmp_path / "image.rgb", height, "8"]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert ran.returncode == 1
         assert said in ran.stderr
+
+
+@pytest.mark.parametrize("threshold", ["", "much", "0.1x", "nan"])
+def test_a_threshold_that_is_no_number_is_refused(program: Path, pair: Path, tmp_path: Path, threshold: str) -> None:
+    """It would be taken for 0."""
+    (tmp_path / "image.rgb").write_bytes(bytes(192))
+    command: list[str | Path] = [program, pair / "local.onnx", tmp_path / "image.rgb", "8", "8", threshold]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "expected a number" in ran.stderr
