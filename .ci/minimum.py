@@ -14,7 +14,7 @@ def main(*extras: str) -> None:
     lists = [re.findall(r"^dependencies = \[(.*)\]$", text, re.MULTILINE)]
     lists += [re.findall(rf"^{extra} = \[(.*)\]$", text, re.MULTILINE) for extra in extras]
     for name, version in re.findall(r'"([\w-]+)>=([\d.]+)"', " ".join(one for found in lists for one in found)):
-        print(f"{name}=={version}.*")
+        print(f"{name}=={version if '.' in version else f'{version}.0'}.*")
 
 
 if __name__ == "__main__":
