@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -60,6 +61,10 @@ GIVEN: dict[str, Callable[[], Any]] = {
     "pandas with names of two parts": lambda: pd.DataFrame(Z, columns=pd.MultiIndex.from_product([["q"], list("abc")])),
     "pandas with missing values allowed": lambda: pd.DataFrame(FEATURES).astype("Float32"),
     "pandas tensors": lambda: pd.DataFrame({"z": list(torch.from_numpy(Z))}),
+    "datasets": lambda: datasets.Dataset.from_dict({"z": Z.tolist(), "id": range(50)}),
+    "datasets that are selected": lambda: datasets.Dataset.from_dict({"z": [[0] * 3, *Z.tolist()]}).select(
+        range(1, 51)
+    ),
     "torch": lambda: torch.from_numpy(Z),
     "torch with a gradient": lambda: torch.from_numpy(Z).requires_grad_(),
 }

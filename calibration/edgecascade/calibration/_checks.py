@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.class_order import order_sentence
 from edgecascade.calibration.intervals import proportion_interval
 from edgecascade.calibration.weights import effective_size
+from edgecascade.types.arrays import as_array
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.softmax import are_probabilities
 
@@ -20,6 +22,7 @@ __all__ = [
     "check_order",
     "check_scored_answers",
     "check_seed",
+    "labelled",
     "warnings_about",
 ]
 
@@ -29,6 +32,11 @@ _MOST_REPEATED = 0.02  # share of rows whose outputs another row has, which chan
 _LOOKED_AT = 20_000  # rows in which repeated ones are searched
 _NEVER = 10  # rows of a class, of which none was recognised
 _BLOCK = 1 << 18  # outputs that are compared at once
+
+
+def labelled(scores: ArrayLike, labels: ArrayLike, name: str = "logits") -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return scores and labels as arrays, unchecked; both may be tensors of torch or tables of other libraries."""
+    return as_array(scores, name), as_array(labels, "labels")
 
 
 def check_labelled_logits(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> None:

@@ -17,11 +17,12 @@ from edgecascade.calibration.objective import CertifiedLoss, LeastCost, LeastOff
 from edgecascade.calibration.operating_curve import differences, measured_curve
 from edgecascade.calibration.outcomes import Outcomes
 from edgecascade.calibration.selection import Selection, points_of
-from edgecascade.calibration.summary import advise, as_html, as_text, plan_rows, signed_points
+from edgecascade.calibration.summary import advise, as_text, plan_rows, signed_points
 from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.document import Certificate, Confusion, PolicyRecord, Routing
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import GroupedAccuracy, OperatingPoint, Point
+from edgecascade.types.notebook import as_html, curve_picture
 
 __all__ = ["Plan", "certified", "certified_in_order", "planned"]
 
@@ -100,7 +101,7 @@ class Plan:
         return as_text(plan_rows(self))
 
     def _repr_html_(self) -> str:
-        return as_html(plan_rows(self))
+        return as_html(plan_rows(self), curve_picture(self.curve, self.threshold, self.measure))
 
 
 def planned(

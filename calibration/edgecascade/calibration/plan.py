@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgecascade.calibration._checks import check_labelled_logits, check_order, check_seed, warnings_about
+from edgecascade.calibration._checks import check_labelled_logits, check_order, check_seed, labelled, warnings_about
 from edgecascade.calibration.cross_fit import cross_fit
 from edgecascade.calibration.decision import COST_SCORE, LEARNED, SCORES, DecisionRule
 from edgecascade.calibration.evidence import Plan, certified, certified_in_order, planned
@@ -22,8 +22,9 @@ from edgecascade.calibration.objective import CertifiedLoss, LeastCost, Objectiv
 from edgecascade.calibration.outcomes import Groups, Outcomes, Pair
 from edgecascade.calibration.scaling.choice import calibrate_confidence
 from edgecascade.calibration.selection import ranking, select
-from edgecascade.calibration.summary import as_html, as_text, cascade_rows
+from edgecascade.calibration.summary import as_text, cascade_rows
 from edgecascade.calibration.weights import effective_size, normalised
+from edgecascade.types.arrays import as_array
 from edgecascade.types.document import (
     Calibration,
     Certificate,
@@ -36,6 +37,7 @@ from edgecascade.types.document import (
 )
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.merge import MERGES
+from edgecascade.types.notebook import as_html, curve_picture
 
 __all__ = ["CascadePlan", "Plan", "choose_routing", "plan", "plan_cascade", "plan_certified"]
 
@@ -114,13 +116,13 @@ class CascadePlan:
         return as_text(cascade_rows(self))
 
     def _repr_html_(self) -> str:
-        return as_html(cascade_rows(self))
+        return as_html(cascade_rows(self), curve_picture(self.policy.curve, self.policy.threshold, self.policy.measure))
 
 
 def plan_cascade(
-    local_logits: NDArray[np.floating],
-    remote_logits: NDArray[np.floating],
-    labels: NDArray[np.integer],
+    local_logits: ArrayLike,
+    remote_logits: ArrayLike,
+    labels: ArrayLike,
     objective: Objective,
     *,
     scores: Sequence[str] | None = None,
@@ -143,7 +145,7 @@ def plan_cascade(
     used for all of this, the other only to test the certificate, and `replace` is taken if it is among the merges.
 
     Args:
-        local_logits: floating [n, classes].
+        local_logits: floating [n, classes], of numpy, torch, pandas or polars, as the other arrays.
         remote_logits: floating [n, classes], on the same inputs.
         labels: integer [n].
         objective: `MostAccuracy`, `LeastOffload`, `LeastCost`, `WhileItHelps` or `CertifiedLoss`. With a `LeastCost`
@@ -182,6 +184,8 @@ def plan_cascade(
     offload 20.0% (17.6% to 22.6%), accuracy 67.0% (63.0% to 70.8%, allowing for the choice) on n = 1000
     """
     check_seed(seed)
+    local_logits, labels = labelled(local_logits, labels, "local_logits")
+    remote_logits = as_array(remote_logits, "remote_logits")
     _check_alike(local_logits, remote_logits, labels, names)
     for name, given in (("scores", scores), ("merges", merges)):
         if isinstance(given, str):

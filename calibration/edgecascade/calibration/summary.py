@@ -1,9 +1,8 @@
-"""Plans in words: advice about a pair of models, and a plan as text or as an HTML table."""
+"""Plans in words: advice about a pair of models, and a plan as lines of text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from edgecascade.calibration.plan import CascadePlan
     from edgecascade.calibration.task import TaskPlan
 
-__all__ = ["advise", "as_html", "as_text", "cascade_rows", "plan_rows", "signed_points", "task_rows"]
+__all__ = ["advise", "as_text", "cascade_rows", "plan_rows", "signed_points", "task_rows"]
 
 _NEAR = 0.01  # accuracy
 _TOO_WEAK = 0.9  # offload rate
@@ -193,9 +192,3 @@ def as_text(rows: Iterator[tuple[str, str]] | Sequence[tuple[str, str]]) -> str:
     """Return rows as lines of text with aligned headings."""
     lines = (f"{head:<{_HEAD}}{text}".replace("\n", "\\n") for head, text in rows)  # of a name: it is no line of ours
     return printable("\n".join(lines))
-
-
-def as_html(rows: Iterator[tuple[str, str]] | Sequence[tuple[str, str]]) -> str:
-    """Return rows as a small HTML table, for notebooks."""
-    cells = "".join(f"<tr><th>{escape(head)}</th><td>{escape(printable(text))}</td></tr>" for head, text in rows)
-    return f"<table>{cells}</table>"

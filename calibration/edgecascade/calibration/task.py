@@ -23,8 +23,9 @@ from edgecascade.calibration.objective import CertifiedLoss, LeastCost, Objectiv
 from edgecascade.calibration.outcomes import Groups, Outcomes
 from edgecascade.calibration.scaling.choice import calibrate_score
 from edgecascade.calibration.selection import ranking, select
-from edgecascade.calibration.summary import as_html, as_text, task_rows
+from edgecascade.calibration.summary import as_text, task_rows
 from edgecascade.calibration.weights import effective_size, normalised
+from edgecascade.types.arrays import as_array
 from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.document import (
     Certificate,
@@ -38,6 +39,7 @@ from edgecascade.types.document import (
 )
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate
+from edgecascade.types.notebook import as_html, curve_picture
 from edgecascade.types.platt import Platt
 
 __all__ = ["TaskDecision", "TaskPlan", "TaskRule", "decide_task", "plan_task"]
@@ -158,7 +160,7 @@ class TaskPlan:
         return as_text(task_rows(self))
 
     def _repr_html_(self) -> str:
-        return as_html(task_rows(self))
+        return as_html(task_rows(self), curve_picture(self.policy.curve, self.policy.threshold, self.policy.measure))
 
 
 def plan_task(
@@ -302,12 +304,12 @@ def _outcomes(
 def _scores(given: Mapping[str, NDArray[np.floating]]) -> dict[str, NDArray[np.float32]]:
     """Return the scores that tell inputs apart, as a graph gives them."""
     found = {}
-    sizes = {len(np.atleast_1d(one)) for one in given.values()}
+    arrays = {name: as_array(one, f"score {name}" if len(given) > 1 else "score") for name, one in given.items()}
+    sizes = {len(np.atleast_1d(one)) for one in arrays.values()}
     if len(sizes) != 1:
         raise CalibrationError(f"score: expected one or more scores of the same inputs, got {sorted(sizes)} numbers")
-    for name, one in given.items():
+    for name, array in arrays.items():
         where = f"score {name}" if len(given) > 1 else "score"
-        array = np.asarray(one)
         if array.ndim != 1 or array.dtype.kind not in "iuf":
             raise CalibrationError(f"{where}: expected numbers [n], got {array.dtype} {list(array.shape)}")
         if len(array) < _FEWEST:
@@ -333,7 +335,7 @@ def _values(local_value: Correct, remote_value: Correct, n: int) -> tuple[Correc
 
 
 def _value(name: str, value: ArrayLike, n: int) -> NDArray[np.float64]:
-    given = np.asarray(value)
+    given = as_array(value, name)
     if given.shape != (n,) or given.dtype.kind not in "biuf":
         raise CalibrationError(
             f"{name}: expected numbers in [0, 1] [{n}], one per score, got {given.dtype} {list(given.shape)}"

@@ -103,6 +103,9 @@ class Calibrated:
     remote_columns: tuple[int, ...] | None = None
     remote_notes: tuple[str, ...] = ()
 
+    def _repr_html_(self) -> str:
+        return self.plan._repr_html_()
+
 
 @dataclass(frozen=True)
 class Folded:

@@ -402,9 +402,9 @@ class Cascade:
         from edgecascade.runtime.reply import read_scores
 
         if hasattr(scores, "detach"):
-            from edgecascade.runtime.tables import of_tensor
+            from edgecascade.types.arrays import as_array
 
-            scores = of_tensor(scores, "scores")
+            scores = as_array(scores, "scores", InputError)
         places = np.flatnonzero(columns.forward)
         if not len(places):
             return columns

@@ -104,6 +104,16 @@ class Columns:
         places = (divmod(pair, len(REASONS)) for pair in pairs.tolist())
         return Counter({(SOURCES[s], REASONS[r]): n for (s, r), n in zip(places, found.tolist(), strict=True)})
 
+    def _repr_html_(self) -> str:
+        from edgecascade.types.notebook import as_html, picture
+
+        rows = [("inputs", str(len(self)))]
+        for (source, reason), n in self.counts().most_common():
+            rows.append((f"{source.value}, {reason.value}", f"{n} ({n / len(self):.1%})"))
+        shares, ends = np.histogram(self.confidence[np.isfinite(self.confidence)], 20, (0, 1))
+        middles, axes = (ends[:-1] + ends[1:]) / 2, ("confidence", "inputs")
+        return as_html(rows, picture(middles, shares, axes) if shares.any() else "")
+
 
 def column_of(arrays: Sequence[NDArray[Any] | None]) -> NDArray[Any]:
     """Return arrays of one shape and type as one array [n, ...], and others as an object array [n]."""

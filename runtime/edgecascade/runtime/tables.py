@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecascade.runtime.engine import numpy_dtype
-from edgecascade.types.errors import InputError, first_line
+from edgecascade.types.arrays import as_array
+from edgecascade.types.errors import InputError
 from edgecascade.types.extras import naming_extras
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ __all__ = [
     "chosen_columns",
     "is_number",
     "numbers_of",
-    "of_tensor",
 ]
 
 LABEL_COLUMNS = ("label", "labels")
@@ -44,7 +44,9 @@ def as_inputs(inputs: ModelInputs, x: Any) -> Any:
         InputError: a column is missing, lacks values, or has rows of different lengths.
     """
     if hasattr(x, "detach"):
-        return of_tensor(x, "x")
+        return as_array(x, "x", InputError)
+    if hasattr(x, "with_format") and hasattr(x, "__len__"):  # a data set of Hugging Face's `datasets`
+        x = x.with_format("arrow")[:]
     if type(x).__name__ == "LazyFrame":
         raise InputError("x: expected a table, got a LazyFrame; call `collect` on it")
     if not (hasattr(x, "columns") or hasattr(x, "column_names")):
@@ -74,20 +76,6 @@ def as_inputs(inputs: ModelInputs, x: Any) -> Any:
         raise InputError(f"x[{wrong!r}]: expected one number in every row, got {columns[wrong].dtype}")
     dtype = numpy_dtype(inputs.declared[0].type)
     return np.stack([one.astype(dtype) for one in columns.values()], axis=1)
-
-
-def of_tensor(tensor: Any, where: str) -> NDArray[Any]:
-    """Return a torch tensor as an array.
-
-    Raises:
-        InputError: numpy has no such type, as for bfloat16, or the tensor is sparse.
-    """
-    try:
-        return np.asarray(tensor.detach().cpu().numpy())
-    except (TypeError, RuntimeError) as error:
-        raise InputError(
-            f"{where}: expected a tensor that numpy can hold, got {tensor.dtype}: {first_line(error)}"
-        ) from error
 
 
 def chosen_columns(inputs: ModelInputs, names: Sequence[str], wanted: Sequence[str] = ()) -> list[str]:
@@ -183,7 +171,7 @@ def _array(column: Any, where: str) -> NDArray[Any]:
         raise InputError(f"{where}: expected a value in every row, got {missing} rows without")
     if not len(array) or not (isinstance(array[0], (list, np.ndarray)) or hasattr(array[0], "detach")):
         return array
-    values = [of_tensor(one, where) if hasattr(one, "detach") else one for one in array]
+    values = [as_array(one, where, InputError) if hasattr(one, "detach") else one for one in array]
     try:
         lengths = {np.shape(one) for one in values}
         if len(lengths) == 1:

@@ -12,8 +12,9 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from edgecascade.types.arrays import as_array
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.softmax import SMALLEST, Recognised, in_unit_interval, recognise, resolution
 
@@ -52,7 +53,7 @@ class Experts:
     @classmethod
     def of(
         cls,
-        arrays: Sequence[NDArray[Any]],
+        arrays: Sequence[ArrayLike],
         names: Sequence[str] | None = None,
         kinds: Sequence[str | None] | None = None,
     ) -> Experts:
@@ -61,7 +62,8 @@ class Experts:
         Shapes are checked now, and what the arrays hold by a sample of rows. Every row is checked when it is read.
 
         Args:
-            arrays: one per expert, floating, of the same shape: logits or probabilities. In logits, -inf stands for an
+            arrays: one per expert, floating, of the same shape, of numpy, torch, pandas or polars: logits or
+                probabilities. In logits, -inf stands for an
                 option that a row does not have.
             names: of the experts; `expert 1`, `expert 2` and so on if not given.
             kinds: of each array, `logits` or `probabilities`; None where its values are to tell.
@@ -82,10 +84,11 @@ class Experts:
             )
         if len(set(names)) < len(names):
             raise CalibrationError(f"experts: expected names that differ, got {', '.join(names)}")
-        for name, array in zip(names, arrays, strict=True):
-            _check_shape(name, array, names[0], arrays[0])
-        read = tuple(_recognised(*one) for one in zip(names, arrays, kinds, strict=True))
-        experts = cls(tuple(arrays), tuple(names), read)
+        given = [as_array(array, name) for name, array in zip(names, arrays, strict=True)]
+        for name, array in zip(names, given, strict=True):
+            _check_shape(name, array, names[0], given[0])
+        read = tuple(_recognised(*one) for one in zip(names, given, kinds, strict=True))
+        experts = cls(tuple(given), tuple(names), read)
         _check_different(experts)
         return experts
 
@@ -191,13 +194,13 @@ class Experts:
             _check_rows(name, array, read)
 
 
-def check_labels(labels: NDArray[Any], experts: Experts, argument: str = "labels") -> NDArray[np.int64]:
+def check_labels(labels: ArrayLike, experts: Experts, argument: str = "labels") -> NDArray[np.int64]:
     """Return labels [n] as int64, or refuse those that do not fit the experts' rows and classes.
 
     Raises:
         CalibrationError: names the argument, what was expected and what came.
     """
-    labels = np.asarray(labels)
+    labels = as_array(labels, argument)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise CalibrationError(f"{argument}: expected integers [{experts.n}], got {labels.dtype} {list(labels.shape)}")
     if len(labels) != experts.n:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 
 from edgecascade.calibration.cleaning.experts import ABSENT, Experts, check_labels
@@ -101,7 +101,7 @@ class Pool:
             yield part, pooled
 
 
-def fit_pool(experts: Experts, labels: NDArray[Any], *, shrink: float = _SHRINK) -> Pool:
+def fit_pool(experts: Experts, labels: ArrayLike, *, shrink: float = _SHRINK) -> Pool:
     """Fit the weights of a pool by likelihood on rows that no expert was trained on.
 
     The likelihood of a row with label y is (1 - rho) softmax(sum_k w_k z_k)_y + rho / classes. A prior draws the

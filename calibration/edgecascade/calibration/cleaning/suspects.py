@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration.cleaning.experts import Experts, check_labels
 from edgecascade.calibration.cleaning.label_noise import doubts
 from edgecascade.calibration.cleaning.pool import Pool
 from edgecascade.types.errors import CalibrationError
+from edgecascade.types.notebook import as_html, picture
 
 __all__ = ["RULES", "Suspects", "find_suspects"]
 
@@ -61,10 +62,27 @@ class Suspects:
     def __len__(self) -> int:
         return len(self.row)
 
+    def _rows(self, most: int = 10) -> Iterator[tuple[str, str]]:
+        """Yield the heading and the text of lines about the whole, and about the most suspect rows."""
+        flagged = int(self.flagged.sum())
+        yield "judged", f"{self.n} rows, {self.classes} classes, by {', '.join(self.experts)}"
+        yield "flagged", f"{flagged} labels, by the rule {self.rule} from {self.threshold:g} on"
+        for i in range(min(most, len(self))):
+            labels = f"given {self.given[i]}, suggested {self.suggested[i]}"
+            yield f"row {self.row[i]}", f"{labels}; score {self.score[i]:.2f}, posterior {self.posterior[i]:.3f}"
+
+    def __str__(self) -> str:
+        return "\n".join(f"{head:<12}{text}" for head, text in self._rows())
+
+    def _repr_html_(self) -> str:
+        rank = np.linspace(0.0, 1.0, len(self))
+        axes = ("rank of the suspects", "posterior")
+        return as_html(self._rows(), picture(rank, self.posterior, axes) if len(self) > 1 else "")
+
 
 def find_suspects(
     experts: Experts,
-    labels: NDArray[Any],
+    labels: ArrayLike,
     pool: Pool,
     *,
     rule: str = "posterior",

@@ -16,6 +16,7 @@ from edgecascade.calibration.cleaning.suspects import Suspects
 from edgecascade.calibration.intervals import accuracy_interval
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate
+from edgecascade.types.notebook import as_html
 
 __all__ = ["Judged", "Judgement", "Mistake", "Precision", "Verdict", "judge"]
 
@@ -173,6 +174,9 @@ class Judgement:
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
+
+    def _repr_html_(self) -> str:
+        return as_html(("" if i else self.design, line) for i, line in enumerate(self.lines()))
 
 
 def judge(

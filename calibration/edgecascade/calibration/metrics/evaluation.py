@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgecascade.calibration._checks import check_labelled_probabilities, check_scored_answers
+from edgecascade.calibration._checks import check_labelled_probabilities, check_scored_answers, labelled
 from edgecascade.calibration.intervals import accuracy_interval, loss_interval
 from edgecascade.calibration.metrics.ranking import auroc, auroc_interval, risk_coverage_area
 from edgecascade.calibration.metrics.reliability import (
@@ -15,6 +15,7 @@ from edgecascade.calibration.metrics.reliability import (
     reliability,
 )
 from edgecascade.calibration.weights import normalised, weighted_mean
+from edgecascade.types.arrays import as_array
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate
 
@@ -23,9 +24,7 @@ __all__ = ["brier_score", "evaluate", "evaluate_scores", "squared_distances"]
 _TINY = float(np.finfo(np.float32).tiny)  # its logarithm is finite
 
 
-def evaluate(
-    probabilities: NDArray[np.floating], labels: NDArray[np.integer], weight: ArrayLike | None = None
-) -> dict[str, Estimate]:
+def evaluate(probabilities: ArrayLike, labels: ArrayLike, weight: ArrayLike | None = None) -> dict[str, Estimate]:
     """Return proper scores, calibration errors and ranking metrics of probabilities.
 
     The keys: those of `evaluate_scores` for the confidence; `nll`, the mean negative log-likelihood in nats; and
@@ -33,7 +32,8 @@ def evaluate(
     not show is that of the second most likely class.
 
     Args:
-        probabilities: floating [n, classes], every row a distribution, as `softmax` gives them.
+        probabilities: floating [n, classes], every row a distribution, as `softmax` gives them; of numpy, torch, pandas
+            or polars, as the labels.
         labels: integer [n], in 0..classes - 1.
         weight: numbers [n] above 0; None for equal weights.
 
@@ -49,18 +49,19 @@ def evaluate(
     >>> found["ece"].low, round(found["ece"].value, 3), round(found["ece_corrected"].value, 3)
     (0.0, 0.031, 0.016)
     """
-    check_labelled_probabilities(probabilities, labels)
+    given, labels = labelled(probabilities, labels, "probabilities")
+    check_labelled_probabilities(given, labels)
     n = len(labels)
     if n < 2:
         raise CalibrationError("labels: expected at least 2, for an interval, got 1")
     share = normalised(weight, n)
-    probabilities = np.clip(probabilities, 0.0, 1.0).astype(np.float64)  # a softmax may round to just above 1
-    second = np.argpartition(probabilities, -2, axis=1)[:, -2]
+    wide = np.clip(given, 0.0, 1.0).astype(np.float64)  # a softmax may round to just above 1
+    second = np.argpartition(wide, -2, axis=1)[:, -2]
     with np.errstate(divide="ignore"):
-        surprise = -np.log(probabilities[np.arange(n), labels])
-    unlikely = -np.log(np.maximum(probabilities[np.arange(n), second], _TINY))
-    found = evaluate_scores(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, share)
-    distance, other = (squared_distances(probabilities, some) for some in (labels, second))
+        surprise = -np.log(wide[np.arange(n), labels])
+    unlikely = -np.log(np.maximum(wide[np.arange(n), second], _TINY))
+    found = evaluate_scores(wide.max(axis=1), wide.argmax(axis=1) == labels, share)
+    distance, other = (squared_distances(wide, some) for some in (labels, second))
     return {
         "accuracy": found.pop("accuracy"),
         "nll": _mean_loss(surprise, unlikely, share, np.inf),
@@ -69,9 +70,7 @@ def evaluate(
     }
 
 
-def evaluate_scores(
-    score: NDArray[np.floating], correct: NDArray[np.bool_], weight: ArrayLike | None = None
-) -> dict[str, Estimate]:
+def evaluate_scores(score: ArrayLike, correct: ArrayLike, weight: ArrayLike | None = None) -> dict[str, Estimate]:
     """Return the metrics of scores and the correctness of the answers that they belong to.
 
     The keys: `accuracy`, with its exact interval; `ece` over 15 bins of equal width, `ece_corrected`, the same less
@@ -86,6 +85,7 @@ def evaluate_scores(
     Raises:
         CalibrationError: other shapes, types or numbers, or a single row.
     """
+    score, correct = as_array(score, "score"), as_array(correct, "correct")
     check_scored_answers(score, correct)
     n = len(score)
     if n < 2:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration.weights import normalised
+from edgecascade.types.arrays import as_array
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate
 
@@ -48,10 +49,24 @@ class Reliability:
     size: NDArray[np.float64]
     variance: NDArray[np.float64]
 
+    def _repr_html_(self) -> str:
+        from edgecascade.types.notebook import as_html, picture
+
+        rows = [
+            (f"{low:.3g} to {high:.3g}", f"confidence {confidence:.3f}, right {accuracy:.3f} of {n}")
+            for low, high, confidence, accuracy, n in zip(
+                self.edges[:-1], self.edges[1:], self.confidence, self.accuracy, self.count, strict=True
+            )
+            if n
+        ]
+        seen = self.count > 0
+        axes = ("confidence", "share of right answers")
+        return as_html(rows, picture(self.confidence[seen], self.accuracy[seen], axes, diagonal=True))
+
 
 def reliability(
-    confidence: NDArray[np.floating],
-    correct: NDArray[np.bool_] | NDArray[np.floating],
+    confidence: ArrayLike,
+    correct: ArrayLike,
     bins: int = 15,
     spacing: str = "width",
     weight: ArrayLike | None = None,
@@ -77,7 +92,7 @@ def reliability(
     >>> table.edges, table.count, table.accuracy
     (array([0. , 0.8, 1. ]), array([2, 2]), array([0.5, 0.5]))
     """
-    wide = np.asarray(confidence, np.float64)
+    wide, correct = as_array(confidence, "confidence").astype(np.float64), as_array(correct, "correct")
     if wide.ndim != 1 or wide.shape != np.shape(correct) or len(wide) == 0:
         raise CalibrationError(
             f"confidence, correct: expected two arrays [n] with n > 0, "

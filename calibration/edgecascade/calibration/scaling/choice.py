@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgecascade.calibration._checks import check_scored_answers
+from edgecascade.calibration._checks import check_scored_answers, labelled
 from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.intervals import accuracy_interval
 from edgecascade.calibration.metrics.reliability import calibration_error
@@ -26,6 +26,7 @@ from edgecascade.calibration.scaling.temperature import (
     row_losses,
 )
 from edgecascade.calibration.weights import normalised, weighted_mean
+from edgecascade.types.arrays import as_array
 from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts, labels_of
 from edgecascade.types.document import Calibration, ScoreCalibration
@@ -150,8 +151,8 @@ def choose_calibrator(
 
 
 def calibrate_confidence(
-    logits: NDArray[np.floating],
-    labels: NDArray[np.integer],
+    logits: ArrayLike,
+    labels: ArrayLike,
     weight: ArrayLike | None = None,
     *,
     calibrator: str = "auto",
@@ -166,7 +167,7 @@ def calibrate_confidence(
     share the rest in proportion.
 
     Args:
-        logits: floating [n, classes].
+        logits: floating [n, classes], of numpy, torch, pandas or polars, as the other arrays.
         labels: integer [n].
         weight: [n], numbers above 0 on any scale, by which each row counts; None for equal weights.
         calibrator: `auto`, `temperature` or `map`.
@@ -183,6 +184,7 @@ def calibrate_confidence(
     """
     if calibrator not in CALIBRATORS:
         raise CalibrationError(f"calibrator: expected one of {', '.join(CALIBRATORS)}, got {calibrator!r}")
+    logits, labels = labelled(logits, labels)
     weight = normalised(weight, len(labels))
     if label_noise and calibrator == "map":
         raise CalibrationError(
@@ -219,8 +221,8 @@ def calibrate_confidence(
 
 
 def calibrate_score(
-    score: NDArray[np.floating],
-    value: Correct,
+    score: ArrayLike,
+    value: ArrayLike,
     weight: ArrayLike | None = None,
     *,
     calibrator: str = "auto",
@@ -246,6 +248,7 @@ def calibrate_score(
     """
     if calibrator not in SCORE_CALIBRATORS:
         raise CalibrationError(f"calibrator: expected one of {', '.join(SCORE_CALIBRATORS)}, got {calibrator!r}")
+    score, value = as_array(score, "score"), as_array(value, "value")
     methods = {"platt": ("platt",), "map": ("isotonic",)}.get(calibrator)
     chosen = choose_calibrator(score, value, weight, methods=methods, seed=seed)
     if isinstance(chosen.calibrator, Platt) and abs(chosen.calibrator.intercept) > _LARGEST_INTERCEPT:

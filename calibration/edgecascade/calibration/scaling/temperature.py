@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import stdtrit
 
-from edgecascade.calibration._checks import check_labelled_logits
+from edgecascade.calibration._checks import check_labelled_logits, labelled
 from edgecascade.calibration.intervals import accuracy_interval, loss_interval
 from edgecascade.calibration.metrics.reliability import calibration_error
 from edgecascade.calibration.scaling.likelihood import (
@@ -59,9 +59,7 @@ _Z = 1.959963984540054  # two-sided 95 % of a normal
 _PRECISION = 3e-5  # relative, of the last step but one: Newton's method squares the error
 
 
-def fit_temperature(
-    logits: NDArray[np.floating], labels: NDArray[np.integer], weight: ArrayLike | None = None
-) -> float:
+def fit_temperature(logits: ArrayLike, labels: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Return the temperature T > 0 that minimises the negative log-likelihood of softmax(z / T).
 
     The likelihood is convex in b = 1 / T, so Newton's method on b inside a shrinking bracket always converges. It
@@ -70,8 +68,8 @@ def fit_temperature(
     worth half an error.
 
     Args:
-        logits: [n, classes], floating; -inf masks a class.
-        labels: [n], integer, in 0..classes - 1.
+        logits: [n, classes], floating, of numpy, torch, pandas or polars; -inf masks a class.
+        labels: [n], integer, in 0..classes - 1, likewise.
         weight: [n], numbers above 0 on any scale, by which each row counts; None for equal weights.
 
     Raises:
@@ -82,6 +80,7 @@ def fit_temperature(
     >>> round(fit_temperature(logits, labels), 3)     # softmax(4 / T) = 0.9
     1.82
     """
+    logits, labels = labelled(logits, labels)
     return _fit(logits, labels, normalised(weight, len(labels)))[0]
 
 
@@ -177,13 +176,12 @@ def interval_from_rows(
     return low, temperature * float(np.exp(above))
 
 
-def calibrate_temperature(
-    logits: NDArray[np.floating], labels: NDArray[np.integer], weight: ArrayLike | None = None
-) -> Calibration:
+def calibrate_temperature(logits: ArrayLike, labels: ArrayLike, weight: ArrayLike | None = None) -> Calibration:
     """Fit T and record accuracy, NLL and ECE before and after, with 95 % intervals, on the data of the fit.
 
     Arguments and errors as `fit_temperature`.
     """
+    logits, labels = labelled(logits, labels)
     weight = normalised(weight, len(labels))
     temperature, bound = _fit(logits, labels, weight)
     interval = temperature_interval(logits, labels, temperature, weight)

@@ -79,6 +79,9 @@ class CalibratedChat:
     document: ChatDocument
     asked: Asked
 
+    def _repr_html_(self) -> str:
+        return self.planned.plan._repr_html_()
+
 
 def calibrate_chat(
     prompts: str | os.PathLike[str] | Sequence[ChatPrompt],

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.export.data.tables import EncodedImages, numbered, read_tables, table_files
+from edgecascade.export.data.tables import EncodedImages, labelled_table, numbered, read_tables, table_files
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.inputs import IMAGE_SUFFIXES, image_files, is_hidden, read_image
+from edgecascade.runtime.tables import LABEL_COLUMNS
 from edgecascade.runtime.watch.recorder import PAIRS
+from edgecascade.types.arrays import as_array
 from edgecascade.types.errors import ExportError, InputError, no_file
 from edgecascade.types.softmax import are_probabilities
 
@@ -100,8 +102,8 @@ def batches(inputs: Inputs, size: int) -> Iterator[Batch]:
         yield np.stack(alike)
 
 
-def read_labelled(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> LabelledData:
-    """Read labelled data.
+def read_labelled(data: str | os.PathLike[str] | Any, columns: Sequence[str] = ()) -> LabelledData:
+    """Read labelled data from a path:
 
     - An npz file with the arrays `x`, `y` (whole numbers or text) and optionally `names`. Instead of `x`, it may have
       one array for each input of the model, under that input's name.
@@ -113,17 +115,38 @@ def read_labelled(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> 
     - A folder that `save_to_disk` of Hugging Face's `datasets` wrote, with the same columns.
     - A folder in which a `Watch` recorded pairs: the file `pairs.npz` in it.
 
+    Or take them from memory:
+
+    - A table with the same columns: of pyarrow, pandas or polars, a `Dataset` of Hugging Face's `datasets`, or any
+      other object that exports Arrow data.
+    - Batches, such as those of a `DataLoader` of torch: pairs of inputs and labels, or mappings with the key `label` or
+      `labels`, of arrays or tensors [batch, ...], or lists of text. Class names are the attribute `classes` of its
+      `dataset`, if there is one.
+
     Tables hold at most five million rows and 8 GiB in the columns that are read. Their images are decoded when they
     are read. Class names come from `ClassLabel`, if there is one.
 
     Args:
-        path: of the data.
+        data: a path, a table, or batches.
         columns: names of other arrays or columns [n] to read, which are not inputs, such as sample weights.
 
     Raises:
-        ExportError: the path is none of these, or is damaged, its parts do not fit together, or it lacks a column.
-        ModuleNotFoundError: the path is a table, and pyarrow is not installed.
+        ExportError: it is none of these, or is damaged, its parts do not fit together, or it lacks a column.
+        ModuleNotFoundError: it is a table, and pyarrow is not installed.
+
+    >>> found = read_labelled([(np.zeros((2, 3)), ["cat", "dog"]), (np.ones((1, 3)), ["cat"])])
+    >>> found.labels, found.names, np.shape(found.inputs)
+    (array([0, 1, 0]), ('cat', 'dog'), (3, 3))
     """
+    if isinstance(data, (str, os.PathLike)):
+        return _read_path(data, columns)
+    table = hasattr(data, "__arrow_c_stream__") or (hasattr(data, "with_format") and hasattr(data, "__len__"))
+    inputs, labels, names, others = labelled_table(data, columns) if table else _of_batches(data, columns)
+    _check_columns("data", columns, others)
+    return LabelledData(inputs, labels, names, _digest(inputs, labels), others)
+
+
+def _read_path(path: str | os.PathLike[str], columns: Sequence[str]) -> LabelledData:
     if not os.fspath(path):  # which would be the working folder
         raise ExportError(no_file(path))
     path = Path(path)
@@ -141,12 +164,58 @@ def read_labelled(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> 
         inputs, labels, names, others, recorded, estimated = _read_npz(path, columns)
     else:
         raise ExportError(f"{path}: no such file or folder{_download_hint(path)}")
-    missing = [name for name in columns if name not in others]
-    if missing:
-        raise ExportError(
-            f"{path}: expected the array {missing[0]} beside inputs and labels, got none; or an .npy file"
-        )
+    _check_columns(str(path), columns, others)
     return LabelledData(inputs, labels, names, _digest(inputs, labels), others, paths, recorded, estimated)
+
+
+def _check_columns(where: str, columns: Sequence[str], found: Mapping[str, NDArray[Any]]) -> None:
+    if missing := [name for name in columns if name not in found]:
+        raise ExportError(
+            f"{where}: expected the array {missing[0]} beside inputs and labels, got none; or an .npy file"
+        )
+
+
+def _of_batches(
+    data: Any, columns: Sequence[str]
+) -> tuple[Inputs, NDArray[np.int64], tuple[str, ...], Mapping[str, NDArray[Any]]]:
+    """Return inputs, labels, class names and other arrays from batches of arrays, tensors or lists of text."""
+    if not hasattr(data, "__iter__"):
+        raise ExportError(f"data: expected a path, a table, or batches of inputs and labels, got {type(data).__name__}")
+    parts: dict[str, list[NDArray[Any]]] = {}
+    for number, batch in enumerate(data):
+        given = batch if isinstance(batch, Mapping) else _pair(batch, number)
+        found = {str(name): as_array(one, f"data[{number}]", ExportError) for name, one in given.items()}
+        if parts and found.keys() != parts.keys():
+            raise ExportError(f"data[{number}]: expected {', '.join(parts)} as before, got {', '.join(found)}")
+        for name, array in found.items():
+            parts.setdefault(name, []).append(array)
+    try:
+        arrays = {name: np.concatenate(some) for name, some in parts.items()}
+    except ValueError as error:
+        raise ExportError(f"data: expected batches of one shape, but: {error}") from error
+    label = next((name for name in LABEL_COLUMNS if name in arrays), None)
+    others = {name: arrays.pop(name) for name in columns if name in arrays}
+    y = np.zeros(0) if label is None else arrays.pop(label)
+    lengths = {len(array) for array in arrays.values()}
+    if y.ndim != 1 or not len(y) or lengths != {len(y)} or y.dtype.kind not in "iubUS":
+        raise ExportError(
+            f"data: expected batches of inputs [batch, ...] with a label [batch] for each, got {y.dtype} "
+            f"{list(y.shape)} for {', '.join(map(str, sorted(lengths))) or 'no'} inputs"
+        )
+    names = tuple(map(str, getattr(getattr(data, "dataset", None), "classes", ())))
+    if y.dtype.kind in "US":
+        y, names = numbered(_as_text(y), names, "data")
+    texts = {name: array.astype(object) if array.dtype.kind == "U" else array for name, array in arrays.items()}
+    inputs = next(iter(texts.values())) if len(texts) == 1 else texts
+    return inputs, y.astype(np.int64), names, others
+
+
+def _pair(batch: Any, number: int) -> Mapping[str, Any]:
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        got = f"{len(batch)} of them" if isinstance(batch, (tuple, list)) else type(batch).__name__
+        raise ExportError(f"data[{number}]: expected inputs and labels, or a mapping with `label`, got {got}")
+    x, label = batch
+    return {**(x if isinstance(x, Mapping) else {"x": x}), "label": label}
 
 
 def _download_hint(path: Path) -> str:

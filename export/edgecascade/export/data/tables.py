@@ -19,8 +19,9 @@ from edgecascade.runtime.inputs import is_hidden, read_image
 from edgecascade.runtime.tables import INDEX, INPUT_COLUMNS, LABEL_COLUMNS, is_number, numbers_of
 from edgecascade.types.class_names import some_names
 from edgecascade.types.errors import ExportError, InputError, first_line
+from edgecascade.types.extras import naming_extras
 
-__all__ = ["EncodedImages", "numbered", "read_column", "read_rows", "read_tables", "table_files"]
+__all__ = ["EncodedImages", "labelled_table", "numbered", "read_column", "read_rows", "read_tables", "table_files"]
 
 _SUFFIXES = (".parquet", ".arrow", ".csv")
 _MOST_ROWS = 5_000_000
@@ -134,14 +135,52 @@ def read_tables(
         columns = [*_wanted(schema, where, found), *found]
         tables = list(_read(files, columns, path))
         table = pyarrow.concat_tables([one.replace_schema_metadata(None) for one in tables])
-        if table.num_rows == 0:
-            raise ExportError(f"{path}: expected rows of labelled inputs, got none")
-        beside = {name: np.array(table[name].to_pylist()) for name in found}
-        table = table.drop_columns(found)
-        labels, names = _labels_of(table, where, _class_names(schema, path))
-        return _inputs_of(table, where), labels, names, beside
+        return _labelled_rows(table, where, _class_names(schema, path), found)
     except (OSError, pyarrow.ArrowException, KeyError, UnicodeDecodeError) as error:
         raise ExportError(f"{path}: not a readable table: {first_line(error)}") from error
+
+
+def labelled_table(
+    table: Any, others: Sequence[str] = ()
+) -> tuple[Any, NDArray[np.int64], tuple[str, ...], dict[str, NDArray[Any]]]:
+    """Return what `read_tables` does, from a table in memory.
+
+    Args:
+        table: of pyarrow, pandas or polars, a `Dataset` of Hugging Face's `datasets`, or any other object that exports
+            Arrow data (`__arrow_c_stream__`).
+        others: columns that are not inputs; those that there are not are left out.
+
+    Raises:
+        ExportError: it cannot be read, or its columns are not as `read_labelled` describes them.
+        ModuleNotFoundError: pyarrow is not installed.
+    """
+    with naming_extras():
+        import pyarrow
+
+    try:
+        if hasattr(table, "with_format"):  # a data set of `datasets`: the rows that it selects
+            found = table.with_format("arrow")[:]
+        else:  # polars exports views of text, unless it makes the table itself
+            found = table.to_arrow() if hasattr(table, "to_arrow") else pyarrow.table(table)
+        beside = [name for name in others if name in found.column_names]
+        columns = [*_wanted(found.schema, "data", beside), *beside]
+        return _labelled_rows(found.select(columns), "data", _class_names(found.schema, None), beside)
+    except (TypeError, ValueError, pyarrow.ArrowException) as error:
+        if isinstance(error, ExportError):
+            raise
+        raise ExportError(f"data: not a readable table: {first_line(error)}") from error
+
+
+def _labelled_rows(
+    table: Any, where: str, names: tuple[str, ...], others: Sequence[str]
+) -> tuple[Any, NDArray[np.int64], tuple[str, ...], dict[str, NDArray[Any]]]:
+    """Return inputs, labels, class names and the other columns of a table whose first column holds the labels."""
+    if table.num_rows == 0:
+        raise ExportError(f"{where}: expected rows of labelled inputs, got none")
+    beside = {name: np.array(table[name].to_pylist()) for name in others}
+    table = table.drop_columns(list(others))
+    labels, names = _labels_of(table, where, names)
+    return _inputs_of(table, where), labels, names, beside
 
 
 def read_column(
@@ -383,12 +422,11 @@ def _labels_of(table: Any, where: str, names: tuple[str, ...]) -> tuple[NDArray[
     return values, names
 
 
-def _class_names(schema: Any, path: Path) -> tuple[str, ...]:
+def _class_names(schema: Any, path: Path | None) -> tuple[str, ...]:
     """Return the names that a Hugging Face `ClassLabel` has, or none."""
     texts = [(schema.metadata or {}).get(b"huggingface")]
-    described = path / "dataset_info.json"
-    if described.is_file():
-        texts.append(described.read_bytes())
+    if path is not None and (path / "dataset_info.json").is_file():
+        texts.append((path / "dataset_info.json").read_bytes())
     for text in texts:
         try:
             document = json.loads(text or b"{}")

@@ -116,6 +116,9 @@ class CalibratedTask:
     document: TaskDocument
     singly: bool
 
+    def _repr_html_(self) -> str:
+        return self.plan._repr_html_()
+
 
 def calibrate_task(
     body: str | os.PathLike[str],

@@ -174,6 +174,12 @@ class ChatDocument:
         """
         return parsed(text, where, {CHAT_FORMAT: _document})
 
+    def _repr_html_(self) -> str:
+        from edgecascade.types.document.summary import chat_rows
+        from edgecascade.types.notebook import as_html, curve_picture
+
+        return as_html(chat_rows(self), curve_picture(self.operating_curve, self.policy.threshold, "mean value"))
+
 
 def is_chat_file(path: str | os.PathLike[str]) -> bool:
     """Return whether a file holds a JSON object, as that of two chat endpoints does, and no model."""

@@ -173,6 +173,13 @@ class CascadeDocument:
         document.device_policy()
         return document
 
+    def _repr_html_(self) -> str:
+        from edgecascade.types.document.summary import document_rows
+        from edgecascade.types.notebook import as_html, curve_picture
+
+        drawn = curve_picture(self.operating_curve, self.policy.threshold)
+        return as_html(document_rows(self), drawn)
+
 
 def _document(found: Mapping[str, Any]) -> CascadeDocument:
     labels, policy, scores = strings(found["labels"]), read_policy(found["policy"]), found["remote"]["scores"]

@@ -155,6 +155,13 @@ class TaskDocument:
         """
         return parsed(text, where, {TASK_FORMAT: _document})
 
+    def _repr_html_(self) -> str:
+        from edgecascade.types.document.summary import document_rows
+        from edgecascade.types.notebook import as_html, curve_picture
+
+        drawn = curve_picture(self.operating_curve, self.policy.threshold, "mean value")
+        return as_html(document_rows(self), drawn)
+
 
 def read_any_document(text: str, where: str) -> CascadeDocument | TaskDocument:
     """Read the document of any cascade file.
