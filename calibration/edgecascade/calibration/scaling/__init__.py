@@ -9,6 +9,7 @@ from edgecascade.calibration.scaling.choice import (
     calibrate_score,
     choose_calibrator,
 )
+from edgecascade.calibration.scaling.estimators import ScoreCalibrator, TemperatureScaling
 from edgecascade.calibration.scaling.isotonic import fit_isotonic
 from edgecascade.calibration.scaling.noisy_labels import fit_temperature_and_noise
 from edgecascade.calibration.scaling.platt import fit_platt
@@ -18,7 +19,9 @@ __all__ = [
     "CALIBRATORS",
     "SCORE_CALIBRATORS",
     "Candidate",
+    "ScoreCalibrator",
     "Selection",
+    "TemperatureScaling",
     "calibrate_confidence",
     "calibrate_score",
     "calibrate_temperature",
