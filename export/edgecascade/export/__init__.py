@@ -1,8 +1,8 @@
 """From a trained model to the one file that a device needs.
 
 The order of work is always the same: export the body, quantize it, run *that* model on the calibration data, fit, plan,
-fold, prove parity, write. Read `calibrate.py` first, then `fold.py`. The names of `chat` are imported when
-they are first used.
+fold, prove parity, write. Read `calibrate.py` first, then `fold.py`. The names of `chat` and `hub` are
+imported when they are first used.
 """
 
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgecascade.export.chat.prompts import ChatPrompt, read_prompts
     from edgecascade.export.chat.remote import ChatScores, KeptReplies, ask_chat
     from edgecascade.export.chat.replies import ChatReply, Replies, RepliesToPrompt, read_replies
+    from edgecascade.export.hub import from_hub, model_card, push_to_hub
 
 with naming_extras():
     from edgecascade.export.calibrate import Calibrated, calibrate
@@ -75,14 +76,17 @@ __all__ = [
     "export_torch",
     "find_logits",
     "fold",
+    "from_hub",
     "kind_of",
     "labelled_as",
     "load_model",
     "local_scores",
     "logits_of",
+    "model_card",
     "move_threshold",
     "plan_chat",
     "prepend",
+    "push_to_hub",
     "quantize_int8",
     "quantize_int8_dynamic",
     "read_coco",
@@ -112,7 +116,10 @@ _MODULES = {
     "ask_both": "edgecascade.export.chat.ask",
     "ask_chat": "edgecascade.export.chat.remote",
     "calibrate_chat": "edgecascade.export.chat.calibrate",
+    "from_hub": "edgecascade.export.hub",
+    "model_card": "edgecascade.export.hub",
     "plan_chat": "edgecascade.export.chat.calibrate",
+    "push_to_hub": "edgecascade.export.hub",
     "read_prompts": "edgecascade.export.chat.prompts",
     "read_replies": "edgecascade.export.chat.replies",
 }
