@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
+from chat_servers import MOODS, mood_files
+from edgecascade.cli import main
 from edgecascade.export import ExportError, from_hub, model_card, push_to_hub
 from edgecascade.runtime import Cascade, ModelFileError
 from task_files import twice_file
@@ -126,6 +128,21 @@ def test_a_private_repository_needs_no_warning(pair: Path, hub: Hub, caplog: pyt
     caplog.set_level(logging.WARNING)
     push_to_hub(pair / "local.onnx", "you/colours", private=True, card="Mine.", endpoint=hub.endpoint)
     assert (hub.private, caplog.records, hub.files["README.md"]) == (True, [], b"Mine.")
+
+
+def test_a_tokenizer_goes_with_the_file(hub: Hub, tmp_path: Path) -> None:
+    """And comes back beside it, so that the cascade takes sentences."""
+    mood_files(tmp_path)
+    labels = np.load(tmp_path / "cal.npz")["y"]
+    np.save(tmp_path / "remote.npy", np.eye(2)[labels] * 4 + np.random.default_rng(0).gumbel(size=(len(labels), 2)))
+    arguments = ["calibrate", "body.onnx", "--data", "cal.npz", "--remote", "remote.npy", "-o", "out/local.onnx"]
+    places = [str(tmp_path / one) if one.endswith((".onnx", ".npz", ".npy")) else one for one in arguments]
+    assert main([*places, "--offload-rate", "0.3", "--no-golden"]) == 0
+    push_to_hub(tmp_path / "out" / "local.onnx", "you/colours", endpoint=hub.endpoint)
+    assert set(hub.files) == {"local.onnx", "tokenizer.json", "README.md"}
+    assert ModelCard(hub.files["README.md"].decode()).data.pipeline_tag == "text-classification"
+    with Cascade.load(from_hub("you/colours", endpoint=hub.endpoint)) as cascade:
+        assert cascade.predict("I love this great film.").name in MOODS
 
 
 def test_the_card_has_the_figures_of_the_document(pair: Path, tmp_path: Path) -> None:

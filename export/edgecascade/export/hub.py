@@ -11,7 +11,7 @@ from edgecascade.runtime.golden import read_golden
 from edgecascade.runtime.weights_file import check_weights
 from edgecascade.types.document import CascadeDocument, ImagePreprocessing, TaskDocument, TextPreprocessing
 from edgecascade.types.document.summary import document_rows
-from edgecascade.types.errors import ExportError, first_line
+from edgecascade.types.errors import ExportError, first_line, printable
 from edgecascade.types.extras import naming_extras
 
 __all__ = ["from_hub", "model_card", "push_to_hub"]
@@ -74,7 +74,8 @@ def model_card(path: str | os.PathLike[str], repo_id: str, *, license: str | Non
         tags=tags,
         pipeline_tag=f"{task}-classification" if classifies and task else None,
     )
-    rows = "\n".join(f"{head:<12}{text}" for head, text in document_rows(document)).replace("```", "'''")
+    lines = (f"{head:<12}{text}".replace("\n", "\\n") for head, text in document_rows(document))
+    rows = printable("\n".join(lines)).replace("```", "'''")  # a name must not end the block
     what = "name" if classifies else "outputs"
     return _CARD.format(data=data.to_yaml(), title=repo_id.split("/")[-1], repo=repo_id, what=what, rows=rows)
 

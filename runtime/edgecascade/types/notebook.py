@@ -21,7 +21,9 @@ _WIDTH, _HEIGHT, _LEFT, _BELOW = 360, 200, 48, 36  # pixels
 def as_html(rows: Iterable[tuple[str, str]], drawn: str = "") -> str:
     """Return rows of a heading and a text as an HTML table, below a picture if there is one."""
     cells = "".join(
-        f"<tr><th>{escape(printable(head))}</th><td>{escape(printable(text))}</td></tr>" for head, text in rows
+        f"<tr><th>{escape(printable(head))}</th>"
+        f'<td style="text-align:left;white-space:pre-wrap">{escape(printable(text))}</td></tr>'
+        for head, text in rows
     )
     return f"<table>{drawn and f'<caption>{drawn}</caption>'}{cells}</table>"
 
