@@ -22,7 +22,7 @@ class Remote:
     """A model of transformers in this process; a server would do as well."""
 
     def __init__(self, name: str) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(name)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(name)  # type: ignore[no-untyped-call]
         self.model = AutoModelForSequenceClassification.from_pretrained(name).eval()
 
     def __call__(self, sentences: Any) -> Any:

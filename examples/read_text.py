@@ -6,6 +6,7 @@ python read_text.py body.onnx large.onnx keys.txt lines/    # 0001.png (or .npy)
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from edgecascade import Cascade
 from edgecascade.calibration import MostAccuracy
@@ -18,11 +19,12 @@ def main(body: str, large: str, keys: str, folder: str) -> None:
     """Calibrate on the first half of the lines, and read the second."""
     read = Ctc(Path(keys).read_text(encoding="utf-8").splitlines())
     data = read_references(folder)
-    half = len(data.references) // 2
+    lines: Any = data.inputs
+    half = len(lines) // 2
     found = calibrate_task(
         body,
         "reader.onnx",
-        data.inputs[:half],
+        lines[:half],
         data.references[:half],
         confidence="mean-log-probability:blank=0",
         verifier=CharacterAccuracy(),
@@ -32,9 +34,9 @@ def main(body: str, large: str, keys: str, folder: str) -> None:
         objective=MostAccuracy(0.3),
     )
     print(found.plan)
-    texts = {"cascade": [], "small alone": []}
+    texts: dict[str, list[str]] = {"cascade": [], "small alone": []}
     with Cascade.load("reader.onnx", remote=large, decode=read, remote_decode=read) as cascade:
-        for answer in cascade.stream(data.inputs[half:]):
+        for answer in cascade.stream(lines[half:]):
             texts["cascade"].append(answer.result)
             texts["small alone"].append(read(answer.local.outputs))
     for name, some in texts.items():

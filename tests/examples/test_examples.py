@@ -163,7 +163,7 @@ def test_read_text(run: Run, tmp_path: Path) -> None:
 def test_chat_gateway(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It calibrates, answers, and would serve the file."""
     asked: list[list[str]] = []
-    monkeypatch.setattr("edgecascade.cli.main", lambda arguments: asked.append(arguments) or 0)
+    monkeypatch.setattr("edgecascade.cli.main", asked.append)
     rows = ({"prompt": one.messages[0]["content"], "reference": one.reference} for one in prompts_about(120))
     (tmp_path / "prompts.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     with fake_endpoint(small) as local, fake_endpoint(large) as remote:
@@ -199,9 +199,10 @@ def test_clean_images(run: Run, pair: Path, photos: Path, tmp_path: Path) -> Non
 
 def test_mlflow_run(pair: Path, tmp_path: Path) -> None:
     """The run has the plan's parameters and figures, its picture, and the file."""
-    command = [sys.executable, EXAMPLES / "mlflow_run.py", "corner.onnx", "remote.onnx", "calibration.npz", "0.3"]
-    for file in command[2:5]:
-        shutil.copy(pair / str(file), tmp_path)
+    files = ["corner.onnx", "remote.onnx", "calibration.npz"]
+    for file in files:
+        shutil.copy(pair / file, tmp_path)
+    command: list[Any] = [sys.executable, EXAMPLES / "mlflow_run.py", *files, "0.3"]
     store = f"file://{tmp_path}/runs"
     variables = {"MLFLOW_TRACKING_URI": store, "MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
     ran = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=120, check=False)
@@ -247,7 +248,7 @@ def test_node(packages: Path, pair: Path, photos: Path) -> None:
     image = next((photos / "held-out" / "1-green").iterdir())
     (packages / "photo.rgb").write_bytes(np.asarray(Image.open(image)).tobytes())
     shutil.copy(EXAMPLES / "decide.mjs", packages)
-    command = ["node", "decide.mjs", pair / "local.onnx", "photo.rgb", "8", "8"]
+    command: list[Any] = ["node", "decide.mjs", pair / "local.onnx", "photo.rgb", "8", "8"]
     ran = subprocess.run(command, cwd=packages, capture_output=True, text=True, timeout=60, check=False)
     answer = expected(pair, image)
     assert ran.stdout.startswith(f"{answer.name} {answer.confidence:.2f} (local, {answer.reason.value})"), ran.stderr

@@ -140,7 +140,7 @@ def test_a_tokenizer_goes_with_the_file(hub: Hub, tmp_path: Path) -> None:
     assert main([*places, "--offload-rate", "0.3", "--no-golden"]) == 0
     push_to_hub(tmp_path / "out" / "local.onnx", "you/colours", endpoint=hub.endpoint)
     assert set(hub.files) == {"local.onnx", "tokenizer.json", "README.md"}
-    assert ModelCard(hub.files["README.md"].decode()).data.pipeline_tag == "text-classification"
+    assert "pipeline_tag: text-classification\n" in hub.files["README.md"].decode()
     with Cascade.load(from_hub("you/colours", endpoint=hub.endpoint)) as cascade:
         assert cascade.predict("I love this great film.").name in MOODS
 
@@ -148,7 +148,7 @@ def test_a_tokenizer_goes_with_the_file(hub: Hub, tmp_path: Path) -> None:
 def test_the_card_has_the_figures_of_the_document(pair: Path, tmp_path: Path) -> None:
     """The Hub reads its metadata; that of a general task says how to use its outputs."""
     text = model_card(pair / "local.onnx", "you/colours", license="apache-2.0")
-    card = ModelCard(text)
+    card: Any = ModelCard(text)
     assert card.data.to_dict() == {
         "license": "apache-2.0",
         "library_name": "edgecascade",
@@ -174,9 +174,9 @@ def test_of_several_files_one_is_named(pair: Path, hub: Hub, tmp_path: Path) -> 
         push_to_hub(file, "you/colours", private=True, endpoint=hub.endpoint)
     found = from_hub("you/colours", file="other.onnx", endpoint=hub.endpoint, folder=tmp_path / "there")
     assert found == tmp_path / "there" / "other.onnx"
-    for file in (None, "missing.onnx"):
+    for wanted in (None, "missing.onnx"):
         with pytest.raises(ExportError, match=r"local\.onnx, other\.onnx"):
-            from_hub("you/colours", file=file, endpoint=hub.endpoint)
+            from_hub("you/colours", file=wanted, endpoint=hub.endpoint)
     hub.files = {"notes.txt": b"nothing"}
     with pytest.raises(ExportError, match="none"):
         from_hub("you/colours", endpoint=hub.endpoint, folder=tmp_path / "empty")

@@ -34,6 +34,11 @@ def hugging_face(**columns: Any) -> Any:
     return made.cast_column("label", datasets.ClassLabel(names=list(NAMES))).select(range(7))
 
 
+def loader(rows: Any) -> Any:
+    """Return the batches of a list of rows, which torch takes as a data set."""
+    return DataLoader(rows, batch_size=4)
+
+
 class Named(TensorDataset):
     """Tensors with class names, as the data sets of torchvision have them."""
 
@@ -51,7 +56,7 @@ GIVEN: dict[str, Callable[[], Any]] = {
     "datasets": lambda: hugging_face(x=[*X.tolist(), X[0].tolist()]),
     "DataLoader": lambda: DataLoader(TensorDataset(torch.from_numpy(X), torch.from_numpy(Y)), batch_size=3),
     "DataLoader with names": lambda: DataLoader(Named(torch.from_numpy(X), torch.from_numpy(Y)), batch_size=3),
-    "DataLoader of mappings": lambda: DataLoader([{"x": x, "label": y} for x, y in zip(X, Y, strict=True)]),
+    "DataLoader of mappings": lambda: loader([{"x": x, "label": y} for x, y in zip(X, Y, strict=True)]),
     "iterable batches": lambda: hugging_face(x=[*X.tolist(), X[0].tolist()]).to_iterable_dataset().batch(3),
     "pairs": lambda: [(X[:5], Y[:5]), (X[5:], Y[5:])],
     "pairs with text": lambda: [(X, CALLED)],
@@ -75,7 +80,7 @@ def test_inputs_and_labels_are_those_given(kind: str) -> None:
         lambda: pd.DataFrame({"text": TEXTS, "label": CALLED}),
         lambda: pl.DataFrame({"text": TEXTS, "label": CALLED}),
         lambda: hugging_face(text=[*TEXTS, ""]),
-        lambda: DataLoader([(text, label) for text, label in zip(TEXTS, CALLED, strict=True)], batch_size=4),
+        lambda: loader([*zip(TEXTS, CALLED, strict=True)]),
     ],
     ids=["pandas", "polars", "datasets", "DataLoader"],
 )

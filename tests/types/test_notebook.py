@@ -64,8 +64,9 @@ def test_columns_show_their_counts_and_confidences(pair: Path) -> None:
     assert f"{int(columns.forward.sum())} ({columns.forward.mean():.1%})" in text
     assert len(pictures) == 1
     assert shown(none)[1] == []
-    task = Columns.decided(*(np.zeros(2, kind) for kind in (int, np.float32, np.float32, bool)), np.zeros((2, 0)))
-    assert "2 (100.0%)" in shown(replace(task, confidence=np.full(2, np.nan, np.float32)))[0]
+    nothing, numbers = np.zeros((2, 0), np.float32), np.full(2, np.nan, np.float32)
+    task = Columns.decided(np.full(2, -1), numbers, numbers, np.zeros(2, bool), nothing)
+    assert "2 (100.0%)" in shown(task)[0]
 
 
 def test_suspects_show_the_most_suspect(suspects: Suspects) -> None:

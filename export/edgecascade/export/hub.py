@@ -159,9 +159,10 @@ def from_hub(
     with naming_extras():
         from huggingface_hub import snapshot_download
 
+    place = None if folder is None else Path(folder)
     try:
         found = snapshot_download(
-            repo_id, revision=revision, token=token, endpoint=endpoint, local_dir=folder, ignore_patterns=["*.md"]
+            repo_id, revision=revision, token=token, endpoint=endpoint, local_dir=place, ignore_patterns=["*.md"]
         )
     except (OSError, ValueError) as error:
         raise ExportError(f"{repo_id}: cannot download from the Hub: {first_line(error)}") from error

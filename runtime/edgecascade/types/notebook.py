@@ -80,8 +80,8 @@ def picture(
         parts.append(f'<polygon points="{there_and_back}" fill="#3b82c4" fill-opacity=".25"/>')
     parts.append(f'<polyline points="{places(x, y)}" fill="none" stroke="#3b82c4" stroke-width="2"/>')
     if mark is not None:
-        across, down = places([x[mark]], [y[mark]]).split(",")
-        parts.append(f'<circle cx="{across}" cy="{down}" r="4" fill="#d9730d"/>')
+        middle = places([x[mark]], [y[mark]]).split(",")
+        parts.append(f'<circle cx="{middle[0]}" cy="{middle[1]}" r="4" fill="#d9730d"/>')
     bottom = _HEIGHT - _BELOW
     for text, across, down, anchor in (
         (f"{high:.3g}", _LEFT - 5, 16, "end"),

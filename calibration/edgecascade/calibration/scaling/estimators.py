@@ -126,7 +126,8 @@ class TemperatureScaling(_Parameters):
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:  # noqa: N803
         """Return the accuracy, as scikit-learn's classifiers do."""
-        return float(np.average(self.predict(X) == np.ravel(as_array(y, "y")), weights=sample_weight))
+        right = self.predict(X) == np.ravel(as_array(y, "y"))
+        return float(np.average(right, weights=None if sample_weight is None else np.asarray(sample_weight)))
 
     def __sklearn_tags__(self) -> Any:
         """Return what scikit-learn's checks and searches may assume."""
@@ -227,4 +228,5 @@ def _not_fitted(message: str) -> Exception:
         from sklearn.exceptions import NotFittedError
     except ModuleNotFoundError:
         return CalibrationError(message)
-    return NotFittedError(message)
+    found: Exception = NotFittedError(message)
+    return found
