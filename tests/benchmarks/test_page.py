@@ -137,6 +137,13 @@ def test_exactly_the_expected_files_are_written(folder: Path) -> None:
     assert (folder / "again.svg").read_text().strip() == SVG.strip()
 
 
+def test_a_notebook_shows_the_page_in_a_frame(html: str) -> None:
+    """Nothing of it leaves the frame."""
+    ((name, attributes, _),) = Page(_real()._repr_html_()).elements
+    assert name == "iframe"
+    assert Page(attributes["srcdoc"]).elements[0] == Page(html).elements[0]
+
+
 def test_the_findings_come_first(page: Page) -> None:
     """Then come the sections in order, method, environment and command; every heading is one level below the title."""
     headings = [(tag, "".join(text)) for tag, _, text in page.elements if re.fullmatch("h[1-6]", tag)]

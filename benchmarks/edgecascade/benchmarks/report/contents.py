@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 from edgecascade.types.estimate import Estimate
@@ -124,6 +125,14 @@ class Report:
     method: tuple[str, ...]
     command: str
     found: Mapping[str, Any] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        from edgecascade.benchmarks.device.environment import read_environment
+        from edgecascade.benchmarks.report.page import page_text
+
+        page = escape(page_text(self, read_environment()))  # in a frame, so that its style is not the notebook's
+        style = "width:100%;height:40em;border:0"
+        return f'<iframe title="{escape(self.title)}" srcdoc="{page}" sandbox="" style="{style}"></iframe>'
 
 
 STYLE: dict[Any, Any] = {

@@ -17,7 +17,7 @@ from edgecascade.benchmarks.report.result import json_text, result_document
 from edgecascade.export.writing import write_whole
 from edgecascade.types.errors import BenchmarkError, printable
 
-__all__ = ["write_page", "write_study"]
+__all__ = ["page_text", "write_page", "write_study"]
 
 _CODE = re.compile("`([^`\n]+)`")
 _INTERVAL = re.compile(r"(.+?) (\(\S+ to \S+?\))(.*)")
@@ -40,7 +40,7 @@ def write_page(report: Report, folder: str | os.PathLike[str], *, summary: str) 
     environment = read_environment()
     document = result_document(report, environment)
     figures = [figure for section in report.sections for figure in section.figures]
-    html = _html(report, environment)
+    html = page_text(report, environment)
     content = {
         **{f"{figure.name}.svg": figure.svg for figure in figures},
         "result.json": json_text(document),
@@ -85,7 +85,8 @@ def _write(folder: str | os.PathLike[str], content: Mapping[str, str]) -> None:
         write_whole(f"{text.rstrip()}\n".encode(errors="backslashreplace"), Path(folder) / name)
 
 
-def _html(report: Report, environment: Environment) -> str:
+def page_text(report: Report, environment: Environment) -> str:
+    """Return the page as HTML; errors as `write_page`."""
     from jinja2 import Environment as Templates
     from jinja2 import StrictUndefined
     from markupsafe import Markup, escape
