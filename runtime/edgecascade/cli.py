@@ -37,8 +37,8 @@ _COMMANDS = {
     "inspect": _Command("runtime", "", "Show what a cascade model holds, or verify it."),
     "run": _Command("runtime", "images", "Answer files, lines, sockets, videos or cameras as JSON lines."),
     "serve": _Command("runtime", "serve", "Serve an ONNX file as a remote, or the answers of a cascade."),
-    "deploy": _Command("runtime", "cpu", "Write what Triton or KServe needs to serve a cascade."),
-    "gateway": _Command("runtime", "gateway", "Serve two chat endpoints as one, compatible with OpenAI's API."),
+    "deploy": _Command("deploy", "cpu", "Write what Triton or KServe needs to serve a cascade."),
+    "gateway": _Command("chat", "gateway", "Serve two chat endpoints as one, compatible with OpenAI's API."),
     "bench": _Command("benchmarks", "bench", "Measure accuracy against offload rate, and latency."),
 }
 _GROUPS = {

@@ -70,5 +70,5 @@ def test_handing_a_cascade_over_imports_no_other_part() -> None:
 
 def test_the_gateway_needs_no_engine() -> None:
     """Two chat endpoints need no ONNX Runtime on the device that stands between them."""
-    both = "edgecascade.runtime.commands.gateway, edgecascade.chat.gateway"
+    both = "edgecascade.chat.commands.gateway, edgecascade.chat.gateway"
     assert imported(f"sys.modules['onnxruntime'] = None\nimport {both}") & (BEYOND - {"aiohttp"}) == set()
