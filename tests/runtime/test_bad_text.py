@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import socket
 import string
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -31,6 +33,7 @@ from edgecascade.runtime import Cascade, InputError
 from edgecascade.runtime.commands.lines import Given, LineInput, Refused
 from edgecascade.runtime.commands.sources import Stored, read_source
 from edgecascade.types.document import PREPROCESSING_KEY, TextPreprocessing, preprocessing_dict
+from edgecascade.types.errors import ModelFileError
 
 PATIENCE = 60.0
 WORDS = {"[UNK]": 0, "red": 1, "green": 2, "blue": 3}
@@ -260,3 +263,14 @@ def _opened(sentences: Path, pair: Path, tmp_path_factory: pytest.TempPathFactor
     for cascade in _OPEN:
         cascade.close()
     _OPEN.clear()
+
+
+def test_tokens_that_no_tokenizer_gives_are_refused_at_once(sentences: Path, tmp_path: Path) -> None:
+    """Not at the first sentence, by an exception that is none of edgecascade's."""
+    model = onnx.load(sentences)
+    (entry,) = (one for one in model.metadata_props if one.key == PREPROCESSING_KEY)
+    entry.value = entry.value.replace("attention_mask", "position_ids")
+    onnx.save(model, tmp_path / "local.onnx")
+    shutil.copy(sentences.parent / "tokenizer.json", tmp_path)
+    with pytest.raises(ModelFileError, match=r"expected its tokens as .*, got position_ids"):
+        Cascade.load(tmp_path / "local.onnx")

@@ -19,6 +19,7 @@ from edgecascade.types.extras import naming_extras
 __all__ = ["TextInput", "text_input"]
 
 _LARGEST = 1 << 26  # bytes: above any real tokenizer
+_GIVEN = ("input_ids", "attention_mask", "token_type_ids")
 
 
 class TextInput:
@@ -55,6 +56,8 @@ class TextInput:
         if self._tokenizer.padding is None:
             self._tokenizer.enable_padding()
         self._inputs = preprocessing.inputs
+        if unknown := [name for name in self._inputs if name not in _GIVEN]:
+            raise ModelFileError(f"{path}: expected its tokens as {', '.join(_GIVEN)}, got {', '.join(unknown)}")
 
     def copy(self, folder: Path) -> None:
         """Copy the tokenizer into another folder."""
