@@ -121,7 +121,10 @@ def test_text_in_a_csv_file_may_look_like_numbers(images: Path) -> None:
 
 
 def test_a_csv_file_that_is_not_utf8_is_refused(images: Path) -> None:
-    """Also where only the name of a column is not."""
+    """Also where only the name of a column is not; bytes are no images there."""
+    (images / "lines.csv").write_text("text,reference\nschön,1\n", encoding="latin-1")
+    with pytest.raises(ExportError, match="expected text in UTF-8, got other bytes in `text`"):
+        read_references(images / "lines.csv")
     (images / "lines.csv").write_text("file,reference,größe\n1.png,a,1\n", encoding="latin-1")
     with pytest.raises(ExportError, match=r"lines\.csv: not a readable table"):
         read_references(images / "lines.csv")

@@ -318,6 +318,8 @@ def _read(files: list[Path], columns: list[str], path: Path, texts: Sequence[str
                 table = parquet.read(columns=columns)
         elif file.suffix == ".csv":
             table = _csv(file, texts).select(columns)
+            if other := [one.name for one in table.schema if pyarrow.types.is_binary(one.type)]:
+                raise ExportError(f"{path}: expected text in UTF-8, got other bytes in `{other[0]}`")
         else:
             with _opened(file) as reader:
                 table = reader.read_all().select(columns)
