@@ -53,6 +53,19 @@ def test_values_of_a_general_task_are_planned_from_every_format(
     assert [one["name"] for one in found["groups"]["groups"]] == ["north", "south"]
 
 
+def test_right_and_wrong_may_be_words_in_a_csv_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As pandas writes booleans; the plan is that of ones and zeros."""
+    rng = np.random.default_rng(1)
+    score, right = rng.normal(size=200), rng.random((2, 200)) < [[0.6], [0.9]]
+    printed = []
+    for name, columns in (("words", right), ("numbers", right.astype(int))):
+        rows = (f"{a},{b},{c}" for a, b, c in zip(score, *columns, strict=True))
+        (tmp_path / f"{name}.csv").write_text("\n".join(["score,local,remote", *rows]))
+        assert main(["plan", str(tmp_path / f"{name}.csv"), "--offload-rate", "0.3", "--json", "-"]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+
+
 def test_the_plan_of_a_general_task_is_printed_and_drawn(values: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The text speaks of mean values and not of accuracy, and the figure is an image."""
     arguments = ["plan", str(values / "values.csv"), "--offload-rate", "0.3", "--plot", str(values / "plan.svg")]

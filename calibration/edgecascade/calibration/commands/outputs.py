@@ -224,7 +224,9 @@ def _read(
         return _read_named(Path(paths[0]), (*names, *others))
     if len(paths) == len(names):
         return {name: read_array(path) for name, path in zip(names, paths, strict=True)}
-    raise CalibrationError(f"outputs: expected one .npz or .parquet file, or {len(names)} .npy files, got {len(paths)}")
+    raise CalibrationError(
+        f"outputs: expected one .npz, .parquet or .csv file, or {len(names)} .npy files, got {len(paths)}"
+    )
 
 
 def _require(arrays: dict[str, NDArray[Any]], names: Sequence[str], path: str | os.PathLike[str]) -> None:
@@ -352,7 +354,7 @@ def _read_parquet(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 
 def _read_csv(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Read columns of numbers, or of text where not all are numbers, under a row of names."""
+    """Read columns of numbers, of `true` and `false` in any case, or else of text, under a row of names."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, strict=True)
@@ -370,6 +372,8 @@ def _read_csv(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 
 def _numbers_if_all(column: Sequence[str]) -> NDArray[Any]:
+    if column and {one.lower() for one in column} <= {"true", "false"}:  # as pandas writes them
+        return np.array([one.lower() == "true" for one in column])
     try:
         return np.array([float(one) for one in column])
     except ValueError:
