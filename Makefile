@@ -7,7 +7,7 @@ WORKERS ?= auto
 # Tests of one file share servers and models: they stay on one worker. tests/conftest.py puts the slow files first.
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 WHEEL_TESTS = tests/types tests/runtime/test_cascade.py tests/runtime/test_run_command.py tests/runtime/test_serve_cascade.py \
-	tests/runtime/test_reload.py tests/calibration/test_plan.py tests/export/test_fold.py
+	tests/runtime/test_reload.py tests/calibration/test_plan.py tests/calibration/test_decision.py
 MINIMUM_TESTS = tests/runtime/test_cascade.py tests/runtime/test_local_model.py tests/runtime/test_reload.py \
 	tests/runtime/test_serve_cascade.py tests/calibration/test_decision.py
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt

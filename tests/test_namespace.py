@@ -28,9 +28,11 @@ def test_cascade_is_imported_from_the_package() -> None:
 
 
 def test_every_part_has_type_information() -> None:
-    """Every part contains `py.typed`."""
-    for part in ("runtime", "calibration", "export", "benchmarks"):
-        assert (ROOT / part / "edgecascade" / part / "py.typed").exists()
+    """Every package directly below `edgecascade` contains `py.typed`, and so does that itself."""
+    roots = [ROOT / part / "edgecascade" for part in ("runtime", "calibration", "export", "benchmarks")]
+    packages = [path.parent for root in roots for path in root.glob("*/__init__.py")]
+    assert len(packages) >= 7
+    assert [path for path in (roots[0], *packages) if not (path / "py.typed").exists()] == []
 
 
 def test_both_distributions_have_one_version() -> None:
