@@ -104,6 +104,13 @@ def test_no_mark_of_a_figure_is_in_the_site(contents: dict[Path, Contents]) -> N
     assert marked == set()
 
 
+def test_the_reference_describes_names_and_no_modules(site: Path) -> None:
+    """A function that shares its name with its module, such as `fold`, is there itself."""
+    modules = {page.name for page in site.glob("reference/*.html") if "doc-symbol-module" in page.read_text()}
+    assert modules == set()
+    assert 'class="doc doc-object-name doc-function-name">fold<' in (site / "reference" / "export.html").read_text()
+
+
 def test_every_option_of_every_command_is_in_its_reference(site: Path) -> None:
     """The page of commands has a heading for each command, and all options, also the rare ones."""
     page = (site / "reference" / "commands.html").read_text()
