@@ -50,7 +50,7 @@ def installing(module: str, otherwise: str = "") -> str:
         extra = otherwise
     if not extra:
         return ""
-    other = ", or the ONNX Runtime of this device (see docs/runtime.md)" if package == "onnxruntime" else ""
+    other = ", or the ONNX Runtime of this device (see docs/how-to/devices.md)" if package == "onnxruntime" else ""
     return f"pip install 'edgecascade[{extra}]'{other}"
 
 
