@@ -64,9 +64,10 @@ format: $(VENV)/ready ## style, in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-figures: $(VENV)/ready ## the marked figures of README.md and docs/, from the committed results
+figures: $(VENV)/ready ## the marked figures and the pictures of README.md and docs/, from the committed results
 	$(BIN)/python tests/test_documentation.py
 	$(BIN)/python tests/test_licences.py
+	cd benchmarks && $(abspath $(BIN))/python -m studies.pictures
 
 docs: $(VENV)/ready ## the site of the documentation, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

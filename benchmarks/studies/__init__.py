@@ -7,4 +7,5 @@ runtime_costs: what the device pays for `Cascade` rather than a bare session.
 guard: every ratio with a goal, from all of these.
 diagrams: the diagrams of docs/, from their sources in docs/pictures.
 readme_table: the table of built-in pairs in docs/benchmarks.md, from the committed results.
+pictures: the pictures of docs/, from the committed results.
 """
