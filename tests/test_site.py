@@ -150,12 +150,7 @@ def phone(browser: Any, **options: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize(
     ("page", "scheme"),
-    [
-        ("index.html", "light"),
-        ("bulk.html", "dark"),
-        ("reference/verifiers.html", "light"),
-        ("reference/deploy.html", "dark"),
-    ],
+    [("index.html", "light"), ("bulk.html", "light"), ("reference/verifiers.html", "dark")],
 )
 def test_a_page_has_no_serious_fault_of_accessibility(browser: Any, address: str, page: str, scheme: str) -> None:
     """axe-core finds no serious or critical violation at the width of a phone, on light pages and on dark ones."""
@@ -172,11 +167,8 @@ def test_a_page_has_no_serious_fault_of_accessibility(browser: Any, address: str
         assert faults == set()
 
 
-def test_every_page_fits_a_phone_and_asks_no_other_host(
-    browser: Any, address: str, contents: dict[Path, Contents]
-) -> None:
+def test_every_page_fits_a_phone_and_asks_no_other_host(browser: Any, address: str, site: Path) -> None:
     """No page scrolls sideways at 390 pixels, and all requests go to where the site is."""
-    site = next(path for path in contents if path.name == "index.html" and path.parent.name != "reference").parent
     with phone(browser) as opened:
         requests: list[str] = []
         opened.on("request", lambda request: requests.append(request.url))
