@@ -36,8 +36,9 @@ class Manager:
 
     def next(self, beginning: str, patience: float = PATIENCE) -> dict[str, str]:
         """Wait for the next message with a line that begins so; return its lines by name."""
-        self._socket.settimeout(patience)
+        until = time.monotonic() + patience
         while True:
+            self._socket.settimeout(max(until - time.monotonic(), 1e-3))
             lines = self._socket.recv(4096).decode().splitlines()
             if any(line.startswith(beginning) for line in lines):
                 return dict(line.split("=", 1) for line in lines)
