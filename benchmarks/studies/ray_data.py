@@ -27,7 +27,7 @@ from studies.speed import cascade_of
 
 __all__ = ["RayCosts", "main", "measure_ray"]
 
-_SIDE = 48  # of an image
+_SIDE = 80  # of an image: the model then takes a millisecond
 _STEP = 64  # rows at a time
 _FILES = 16
 

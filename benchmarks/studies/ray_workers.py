@@ -28,7 +28,7 @@ class Both:
 
     def __call__(self, columns: Any) -> dict[str, Any]:
         """Return the answers to some rows."""
-        x = columns["x"].reshape(-1, 3, side, side)
+        x = np.stack(columns["x"]).reshape(-1, 3, side, side)
         answered = self._answer(self._decide({"id": columns["id"], "x": x}))
         return {name: answered[name] for name in ("id", "label", "confidence")}
 
@@ -59,7 +59,8 @@ def loop() -> Any:
     return np.concatenate(labels)
 
 
-ray.init(num_cpus=2, include_dashboard=False, object_store_memory=1 << 30, logging_level="ERROR")
+# Two for the workers, and two for the reading of files, which would else wait for them without end.
+ray.init(num_cpus=4, include_dashboard=False, object_store_memory=1 << 30, logging_level="ERROR")
 ray.data.DataContext.get_current().enable_progress_bars = False
 seconds: dict[str, list[float]] = {"workers": [], "loop": []}
 try:
