@@ -95,6 +95,24 @@ def test_the_budget_decides_what_is_corrected(file: Path, tmp_path: Path) -> Non
         assert (second.reason, second.queued) == (Reason.BUDGET, "")
 
 
+def test_only_the_outbox_asks(file: Path, tmp_path: Path) -> None:
+    """A remote that answers faster than a caller leaves is not asked on its behalf, and no input is sent twice."""
+    sent: list[bytes] = []
+
+    def remote(x: NDArray[Any]) -> NDArray[Any]:
+        sent.extend(row.tobytes() for row in x)
+        return np.tile(np.array([0, 0, 4], np.float32), (len(x), 1))
+
+    inputs = np.stack([UNSURE + np.float32(i / 10_000) for i in range(60)])
+    with Cascade.load(file, remote=remote, deadline=0, outbox=Outbox(tmp_path / "outbox.db")) as cascade:
+        answers = cascade.predict_batch(inputs)
+        answers += [cascade.predict(x + np.float32(0.1)) for x in inputs]
+        assert {answer.reason for answer in answers} == {Reason.DEADLINE}
+        late = cascade.late(PATIENCE)
+        assert {next(late).key for _ in answers} == {answer.queued for answer in answers}
+    assert len(sent) == len(set(sent)) == len(answers)
+
+
 def test_it_needs_an_outbox(file: Path, tmp_path: Path) -> None:
     """Without one nothing would ever be corrected; so it is for a single batch."""
     with pytest.raises(ArgumentError, match=r"^deadline: .*got 0"):

@@ -146,11 +146,14 @@ class Dispatcher:
             worth_keeping = refusal is None or refusal.worth_keeping
             if worth_keeping and self.outbox is not None and one.purpose is Purpose.FORWARD:
                 self._open.add(one)
-            if refusal is None:
-                one.state, one.paid = State.WAITING, True
-                going.append(one)
-            else:
+            if refusal is not None:
                 self.finish(one, refusal)
+                continue
+            one.state, one.paid = State.WAITING, True
+            if one.purpose is Purpose.FORWARD and one.deadline.at <= one.started:  # of 0 seconds: the outbox sends it
+                self.finish(one, _NOT_SENT)
+            else:
+                going.append(one)
         return going
 
     def end(self, one: Request) -> Prediction | Failure:
