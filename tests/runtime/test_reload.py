@@ -1,5 +1,6 @@
 """A cascade takes a new file only if that decides as it was calibrated to, and answers every input meanwhile."""
 
+import pickle
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from cascade_files import write_file
 from edgecascade.runtime import ArgumentError, Cascade, ModelFileError, Outbox, Reason, Watch, prometheus_text
+from edgecascade.runtime.local_model import LocalModel
 
 SURE, UNSURE = np.array([5, 0, 0], np.float32), np.array([0.2, 0, 0], np.float32)
 OLD, NEW = 1.0, 2.0  # temperatures
@@ -186,6 +188,16 @@ def test_late_answers_come_after_a_new_file(path: Path, tmp_path: Path) -> None:
         while not late and time.monotonic() < until:
             time.sleep(0.01)
     assert [(one.key, one.answer.name) for one in late] == [(key, "blue")]
+
+
+def test_a_file_that_was_written_meanwhile_is_not_pickled(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes would open one that was never checked."""
+    with Cascade.load(path) as cascade:
+        other = ("red", "green", "violet and more")
+        monkeypatch.setattr(LocalModel, "_replay", lambda _: write_file(path, NEW, labels=other))
+        cascade.reload()
+        with pytest.raises(ModelFileError, match="written since"):
+            pickle.dumps(cascade)
 
 
 def test_only_what_load_made_can_be_loaded_anew(path: Path) -> None:

@@ -500,6 +500,7 @@ class Cascade:
             raise ArgumentError("cascade: expected one made by `Cascade.load`, which can be loaded anew, got another")
         with self._reloading:
             given, there = recipe.arguments, recipe.path if path is None else path
+            new = Recipe(there, given)  # before the file is read: what is written meanwhile is another
             try:
                 local = self._local.successor(there, **{name: given[name] for name in _OF_THE_FILE})
             except BaseException:
@@ -509,7 +510,7 @@ class Cascade:
             self._inputs_before, self._missed_before = counts.inputs, Counter(counts.missed)
             self._local, self._dispatcher.read = local, _reader(local, self._remote_decode)
             self._overridden = local.policy != local.document.device_policy()
-            self.recipe = Recipe(there, given)
+            self.recipe = new
             self._reloads["taken"] += 1
             if path is not None:
                 self._shown = f"{os.fspath(path)!r}, remote={_shown(given['remote'])}"
