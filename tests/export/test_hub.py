@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from huggingface_hub import ModelCard
 from chat_servers import MOODS, mood_files
 from edgecascade.cli import main
 from edgecascade.export import ExportError, from_hub, model_card, push_to_hub
-from edgecascade.runtime import Cascade, ModelFileError
+from edgecascade.export.hub import _beside
+from edgecascade.runtime import Cascade, ModelFileError, TextPreprocessing
 from task_files import twice_file
 
 COMMIT = f"https://huggingface.co/you/colours/commit/{'1' * 40}"  # its client accepts no other host here
@@ -42,7 +44,8 @@ class Hub:
     def post(self, path: str, body: bytes) -> Any:
         """Return the reply to a POST."""
         if path == "/api/repos/create":
-            self.private = json.loads(body).get("private")
+            if self.private is None:  # one that exists stays as it is
+                self.private = bool(json.loads(body).get("private"))
             return {"url": f"{self.endpoint}/you/colours"}
         if path.startswith("/api/models/you/colours/preupload/"):
             return {
@@ -58,6 +61,8 @@ class Hub:
 
     def get(self, path: str) -> bytes | None:
         """Return what lies at a path."""
+        if path == "/api/models/you/colours":
+            return json.dumps({"id": "you/colours", "private": self.private}).encode()
         if path.startswith("/api/models/you/colours/revision/"):
             siblings = [{"rfilename": name} for name in self.files]
             return json.dumps({"id": "you/colours", "sha": "1" * 40, "siblings": siblings}).encode()
@@ -128,6 +133,21 @@ def test_a_private_repository_needs_no_warning(pair: Path, hub: Hub, caplog: pyt
     caplog.set_level(logging.WARNING)
     push_to_hub(pair / "local.onnx", "you/colours", private=True, card="Mine.", endpoint=hub.endpoint)
     assert (hub.private, caplog.records, hub.files["README.md"]) == (True, [], b"Mine.")
+
+
+def test_a_repository_that_is_public_stays_so(pair: Path, hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    """Golden inputs are public there, whatever is asked for."""
+    hub.private = False
+    caplog.set_level(logging.WARNING)
+    push_to_hub(pair / "local.onnx", "you/colours", private=True, endpoint=hub.endpoint)
+    assert [one.name for one in caplog.records] == ["edgecascade.export.hub"]
+
+
+def test_only_files_of_its_folder_go_with_a_file(tmp_path: Path) -> None:
+    """One that names a tokenizer elsewhere takes nothing from there, as when it is loaded."""
+    text = TextPreprocessing("../elsewhere/tokenizer.json", "0" * 64, 64, ("input_ids",))
+    document: Any = SimpleNamespace(preprocessing=text)
+    assert _beside(tmp_path / "local.onnx", document) == [tmp_path / "tokenizer.json"]
 
 
 def test_a_tokenizer_goes_with_the_file(hub: Hub, tmp_path: Path) -> None:

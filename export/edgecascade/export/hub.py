@@ -117,8 +117,7 @@ def push_to_hub(
     place = Path(path)
     session = open_session(path)
     document = read_document(session, path)
-    if read_golden(session, path) is not None and not private:
-        _log.warning("%s: some of its calibration inputs, the golden inputs, are in the file and will be public", path)
+    golden = read_golden(session, path) is not None
     files = [place, *_beside(place, document)]
     operations = [CommitOperationAdd(file.name, str(file)) for file in files]
     text = model_card(path, repo_id, license=license) if card is None else card
@@ -126,6 +125,8 @@ def push_to_hub(
     api = HfApi(endpoint=endpoint, token=token)
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
+        if golden and not api.repo_info(repo_id).private:  # one that was there may be public in any case
+            _log.warning("%s: some of its calibration inputs, the golden inputs, are in it and will be public", path)
         return str(api.create_commit(repo_id, operations, commit_message=message).commit_url)
     except (OSError, ValueError) as error:  # of the Hub's client, all its own errors included
         raise ExportError(f"{repo_id}: cannot upload to the Hub: {first_line(error)}") from error
@@ -178,5 +179,7 @@ def _beside(path: Path, document: CascadeDocument | TaskDocument) -> list[Path]:
     """Return the files that belong to a cascade file."""
     weights = check_weights(path)
     preprocessing = document.preprocessing
-    tokenizer = path.parent / preprocessing.tokenizer if isinstance(preprocessing, TextPreprocessing) else None
-    return [one for one in (weights, tokenizer) if one is not None]
+    if not isinstance(preprocessing, TextPreprocessing):
+        return [] if weights is None else [weights]
+    tokenizer = path.parent / Path(preprocessing.tokenizer).name  # also if the file names one elsewhere
+    return [tokenizer] if weights is None else [weights, tokenizer]
