@@ -1,6 +1,7 @@
 """Labelled data in memory: tables of several libraries, data sets of Hugging Face, and batches of a DataLoader."""
 
 import io
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 from edgecascade.export import ExportError, read_labelled
+from edgecascade.export.data import tables
 from edgecascade.runtime import Cascade
 
 X = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
@@ -92,6 +94,39 @@ def test_sentences_stay_text(given: Callable[[], Any]) -> None:
     assert found.inputs.tolist() == TEXTS
 
 
+def test_one_long_sentence_does_not_widen_the_others() -> None:
+    """Each takes its own memory, not that of the longest of all batches."""
+    batches = [([f"sentence {i}"] * 50, [i % 2] * 50) for i in range(40)] + [(["word " * 4000], [1])]
+    tracemalloc.start()
+    try:
+        found = read_labelled(batches)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(found.inputs, np.ndarray)
+    assert found.inputs[-1] == "word " * 4000
+    assert peak < 1 << 25  # bytes; as wide as the longest, they would take 160 MB
+
+
+def test_tables_in_memory_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of tables in files; columns that are not read do not count."""
+    monkeypatch.setattr(tables, "_MOST_BYTES", 200)
+    beside = ["much text" * 100] * 7
+    assert len(read_labelled(pd.DataFrame({"x": X[:, 0], "label": Y, "note": beside})).labels) == 7
+    with pytest.raises(ExportError, match=r"^data: .* rows"):
+        read_labelled(pd.DataFrame({"text": beside, "label": Y}))
+
+
+def test_the_digest_of_several_texts_is_that_of_their_words() -> None:
+    """Not of where they lie in memory."""
+
+    def digest(word: str) -> str:
+        return read_labelled([{"a": ["".join([*word])], "b": ["".join(["o", "ther"])], "label": [0]}]).digest
+
+    assert digest("some") == digest("some")
+    assert digest("some") != digest("more")
+
+
 def test_images_of_a_data_set_are_decoded_when_they_are_read(pair: Path) -> None:
     """They may differ in size, in labelled data as in what a cascade decides about."""
     rng = np.random.default_rng(1)
@@ -137,6 +172,7 @@ BAD: dict[str, Callable[[], Any]] = {
     "a withheld label": lambda: pl.DataFrame({"x": X, "label": Y - 1}),
     "pixels in pandas": lambda: pd.DataFrame({"x": list(np.zeros((7, 2, 2))), "label": Y}),
     "bfloat16": lambda: [(torch.from_numpy(X).bfloat16(), Y)],
+    "several splits": lambda: datasets.DatasetDict({"train": hugging_face(x=[*X.tolist(), X[0].tolist()])}),
     "rows one by one": lambda: hugging_face(x=[*X.tolist(), []]).to_iterable_dataset(),
 }
 

@@ -188,7 +188,8 @@ def _of_batches(
         if parts and found.keys() != parts.keys():
             raise ExportError(f"data[{number}]: expected {', '.join(parts)} as before, got {', '.join(found)}")
         for name, array in found.items():
-            parts.setdefault(name, []).append(array)
+            text = array.dtype.kind == "U" and name not in (*LABEL_COLUMNS, *columns)
+            parts.setdefault(name, []).append(array.astype(object) if text else array)  # "U" is as wide as the longest
     try:
         arrays = {name: np.concatenate(some) for name, some in parts.items()}
     except ValueError as error:
@@ -205,8 +206,7 @@ def _of_batches(
     names = tuple(map(str, getattr(getattr(data, "dataset", None), "classes", ())))
     if y.dtype.kind in "US":
         y, names = numbered(_as_text(y), names, "data")
-    texts = {name: array.astype(object) if array.dtype.kind == "U" else array for name, array in arrays.items()}
-    inputs = next(iter(texts.values())) if len(texts) == 1 else texts
+    inputs = next(iter(arrays.values())) if len(arrays) == 1 else arrays
     return inputs, y.astype(np.int64), names, others
 
 
@@ -309,6 +309,7 @@ def _digest(inputs: Inputs, labels: NDArray[np.int64]) -> str:
             digest.update(len(part).to_bytes(8, "little") + part)
         return digest.hexdigest()
     for name, array in inputs.items() if isinstance(inputs, Mapping) else [("", one) for one in inputs]:
-        digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        held = array.astype(np.str_) if array.dtype == object else array  # the bytes of objects are addresses
+        digest.update(f"{name}{held.dtype.str}{held.shape}".encode())
+        digest.update(np.ascontiguousarray(held).tobytes())
     return digest.hexdigest()

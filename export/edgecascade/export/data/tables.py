@@ -163,9 +163,10 @@ def labelled_table(
         else:  # polars exports views of text, unless it makes the table itself
             found = table.to_arrow() if hasattr(table, "to_arrow") else pyarrow.table(table)
         beside = [name for name in others if name in found.column_names]
-        columns = [*_wanted(found.schema, "data", beside), *beside]
-        return _labelled_rows(found.select(columns), "data", _class_names(found.schema, None), beside)
-    except (TypeError, ValueError, pyarrow.ArrowException) as error:
+        wanted = found.select([*_wanted(found.schema, "data", beside), *beside])
+        _check_size(Path("data"), wanted.num_rows, wanted.nbytes)
+        return _labelled_rows(wanted, "data", _class_names(found.schema, None), beside)
+    except (TypeError, ValueError, KeyError, pyarrow.ArrowException) as error:  # KeyError: of several splits
         if isinstance(error, ExportError):
             raise
         raise ExportError(f"data: not a readable table: {first_line(error)}") from error
