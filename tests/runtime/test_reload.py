@@ -1,8 +1,10 @@
 """A cascade takes a new file only if that decides as it was calibrated to, and answers every input meanwhile."""
 
+import gc
 import pickle
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -188,6 +190,20 @@ def test_late_answers_come_after_a_new_file(path: Path, tmp_path: Path) -> None:
         while not late and time.monotonic() < until:
             time.sleep(0.01)
     assert [(one.key, one.answer.name) for one in late] == [(key, "blue")]
+
+
+def test_the_old_model_leaves_memory(path: Path) -> None:
+    """Also while a server or a reader of lines keeps the description of its inputs."""
+    with Cascade.load(path) as cascade:
+        inputs: Any = cascade.inputs
+        before: Any = cascade._local._session
+        session = weakref.ref(before._sess)
+        del before
+        cascade.predict(SURE)
+        cascade.reload()
+        gc.collect()
+        assert session() is None
+        assert [one.name for one in inputs.declared] == ["z"]
 
 
 def test_a_file_that_was_written_meanwhile_is_not_pickled(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

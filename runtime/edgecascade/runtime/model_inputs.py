@@ -157,11 +157,11 @@ def model_inputs(session: Engine, path: str | os.PathLike[str]) -> ModelInputs:
         ModelFileError: the file has no input, or its names or its tokenizer are damaged.
     """
     try:
-        declared = tuple(session.get_inputs())
-        names = [one.name for one in declared]
+        found = session.get_inputs()  # onnxruntime's objects would keep the session in memory
+        declared = tuple(Declared(one.name, one.type, one.shape) for one in found)
     except UnicodeDecodeError as error:
         raise ModelFileError(f"{path}: the names of its inputs are damaged: {error}") from error
-    if not names:
+    if not declared:
         raise ModelFileError(f"{path}: expected a model with an input, got one with none")
     from edgecascade.types.document import PREPROCESSING_KEY  # needed to load a file, not to import the runtime
 
