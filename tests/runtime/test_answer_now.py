@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.runtime import Answer, ArgumentError, Budget, Cascade, Outbox, Rate, Reason, Source
+from edgecascade.runtime import Answer, ArgumentError, Budget, Cascade, Deadline, Outbox, Rate, Reason, Source, Watch
 
 PATIENCE = 60.0  # seconds, for a busy machine
 SURE, UNSURE = np.array([5, 0, 0], np.float32), np.array([0, 0.5, 0], np.float32)
@@ -111,6 +111,27 @@ def test_only_the_outbox_asks(file: Path, tmp_path: Path) -> None:
         late = cascade.late(PATIENCE)
         assert {next(late).key for _ in answers} == {answer.queued for answer in answers}
     assert len(sent) == len(set(sent)) == len(answers)
+
+
+def test_an_audit_has_a_second(file: Path, tmp_path: Path) -> None:
+    """No caller waits for it, and without a moment of its own every remote over a network would fail."""
+    left = list[float]()
+
+    class Asked:
+        def infer(self, inputs: Any, deadline: Deadline) -> NDArray[Any]:
+            left.append(deadline.remaining())
+            return np.asarray(inputs)
+
+        def close(self) -> None:
+            pass
+
+    watch, outbox = Watch(share=1.0), Outbox(tmp_path / "outbox.db")
+    with Cascade.load(file, remote=Asked(), deadline=0, outbox=outbox, watch=watch) as cascade:
+        assert cascade.predict(SURE).reason is Reason.CONFIDENT
+        until = time.monotonic() + PATIENCE
+        while not left and time.monotonic() < until:
+            time.sleep(0.01)
+    assert 0.1 < left[0] < 1.1
 
 
 def test_it_needs_an_outbox(file: Path, tmp_path: Path) -> None:

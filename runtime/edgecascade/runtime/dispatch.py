@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["AT_ONCE", "Dispatcher"]
 
 AT_ONCE = Deadline(0.0)
+_AUDIT = 1.0  # seconds of an audit that is due at once: no caller waits for it
 _GRACE = 1.0  # seconds before an input is sent again whose first request may still be answered
 _EXTRA = 0.003  # seconds that a request outlives its deadline: if all callers woke at the same time, they would be late
 _MOST_BYTES = 16 << 20  # of the inputs in one request, unless it is a single one or the remote takes less
@@ -150,6 +151,8 @@ class Dispatcher:
                 self.finish(one, refusal)
                 continue
             one.state, one.paid = State.WAITING, True
+            if one.purpose is Purpose.AUDIT and one.ready:
+                one.deadline = Deadline.after(_AUDIT)
             if one.purpose is Purpose.FORWARD and one.deadline.at <= one.started:  # of 0 seconds: the outbox sends it
                 self.finish(one, _NOT_SENT)
             else:

@@ -86,7 +86,7 @@ class TemperatureScaling(_Parameters):
         Args:
             X: logits [n, classes], floating.
             y: labels [n]: the numbers of the columns; or any others, as many as there are columns, whose sorted order
-                is that of the columns.
+                is that of the columns. Numbers 1 to n of which the last is absent are taken for columns.
             sample_weight: [n], numbers above 0, by which each row counts; None for equal weights.
 
         Raises:

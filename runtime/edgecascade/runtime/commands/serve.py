@@ -145,10 +145,15 @@ def _serve(arguments: Namespace, files: dict[str, str], place: dict[str, Any], c
         try:
             reloads = Reloads(arguments.file, arguments.reload_every, console.say)
             with reloads, open_cascade(arguments) as cascade:
-                reloads.start(cascade)
                 watchdog = Watchdog(cascade)
+
+                def ready(addresses: list[str]) -> None:
+                    place["ready"](addresses)
+                    reloads.start(cascade)  # not before, for it reports that the service is ready, too
+
                 with watchdog.running():
-                    serve({name: served_cascade(cascade, large, batching)}, **place, tick=watchdog.tick)
+                    models = {name: served_cascade(cascade, large, batching)}
+                    serve(models, **{**place, "ready": ready}, tick=watchdog.tick)
         finally:
             large.shutdown(wait=False, cancel_futures=True)
         return
