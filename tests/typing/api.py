@@ -142,4 +142,5 @@ async def chatted(cascade: ChatCascade, messages: Sequence[Mapping[str, Any]]) -
     return await cascade.complete_async(messages, temperature=0)
 
 
-print(advantage_table, export_torch, asyncio.run(serve(Cascade.load("local.onnx"))))
+if __name__ == "__main__":
+    print(advantage_table, export_torch, asyncio.run(serve(Cascade.load("local.onnx"))))

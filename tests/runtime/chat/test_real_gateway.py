@@ -162,6 +162,7 @@ def test_a_server_that_is_killed_in_mid_stream(llama_python: Path, llama: str, g
         keeps, forwards = between(gateway, url, llama, KEEPS), between(gateway, llama, url, FORWARDS)
         connection = http.client.HTTPConnection("127.0.0.1", keeps.port, timeout=PATIENCE)
         asked = {"messages": [{"role": "user", "content": "Count to 500."}], "stream": True, "max_tokens": 1000}
+        asked["ignore_eos"] = True  # so that it does not end by itself before it is killed
         connection.request("POST", "/v1/chat/completions", json.dumps(asked))
         response = connection.getresponse()
         first = response.read1()

@@ -151,7 +151,7 @@ class ScoreCalibrator(_Parameters):
     >>> score = rng.normal(size=1000)
     >>> model = ScoreCalibrator("platt").fit(score, rng.random(1000) < 1 / (1 + np.exp(-2 * score)))
     >>> model.predict([-1.0, 0.0, 1.0]).round(2)
-    array([0.12, 0.5 , 0.87])
+    array([0.16, 0.51, 0.86])
     """
 
     _estimator_type = "regressor"
