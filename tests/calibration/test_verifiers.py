@@ -192,6 +192,12 @@ def test_every_verifier_checks_the_number_of_references(name: str) -> None:
         (BoxF1(), "cat", {"boxes": []}, "^answers: input 0: .*a str"),
         (BoxF1(), {"boxes": [[1, 2]]}, {"boxes": []}, r"^answers: .*\[1, 2\]"),
         (BoxF1(), {"boxes": []}, {"boxes": [[0, 0, 1, 1]], "labels": [1, 2]}, "^references: .*1 boxes, got 2"),
+        (
+            BoxF1(),
+            {"boxes": [[0, 0, 1, 1]], "labels": [3]},
+            {"boxes": [[0, 0, 1, 1]], "labels": ["cat"]},
+            "^answers: input 0: expected labels.*'cat'.* got .*3",
+        ),
         (ExactMatch(), 7, "a", "^answers: .*input 0, got a int: 7"),
         (ExactMatch(), "a", None, "^references: .*a NoneType"),
         (ExactMatch(), "a", [], r"^references: .*\[\]"),

@@ -98,6 +98,10 @@ def _overlaps(answers: Sequence[Boxes], references: Sequence[Boxes], *, labels: 
     for i, (answer, reference) in enumerate(paired(answers, references)):
         boxes, called = _read(answer, f"answers: input {i}", labels=labels)
         wanted, names = _read(reference, f"references: input {i}", labels=labels)
+        if len(called) and len(names) and (called.dtype.kind in "iubf") != (names.dtype.kind in "iubf"):
+            raise CalibrationError(
+                f"answers: input {i}: expected labels as in the references, such as {names[0]!r}, got {called[0]!r}"
+            )
         overlaps.append(box_iou(boxes, wanted) * (called[:, None] == names[None]))
     return overlaps
 
