@@ -53,6 +53,7 @@ def test_recalibrate_plans_anew_and_moves_the_threshold(
     assert isinstance(anew, TaskDocument)
     assert (anew.task, anew.calibration, anew.source) == (before.task, before.calibration, before.source)
     assert max(anew.policy.chosen.offload_rate, moved.policy.chosen.offload_rate) <= 0.1
+    assert anew.policy.objective == moved.policy.objective
     assert main(["inspect", str(tmp_path / "a.onnx"), "--verify"]) == 0
     capsys.readouterr()
     assert (

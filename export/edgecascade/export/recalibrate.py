@@ -113,13 +113,16 @@ def move_threshold(
     if isinstance(objective, LeastCost):
         objective = _with_costs(objective, document)
     n = document.policy.chosen.n if document.effective_n is None else document.effective_n
-    remote = document.remote if isinstance(document, TaskDocument) else document.remote.accuracy
+    if isinstance(document, TaskDocument):
+        remote, measure = document.remote, "mean value"
+    else:
+        remote, measure = document.remote.accuracy, "accuracy"
     measured = remote.value, n
     chosen = objective.choose(document.operating_curve, *measured)
     moved = "the threshold was moved along the curve of the calibration data; nothing was measured anew"
     policy = replace(
         document.policy,
-        objective=str(objective),
+        objective=objective.aim(measure),
         threshold=chosen.threshold,
         chosen=chosen,
         advice=(moved,),

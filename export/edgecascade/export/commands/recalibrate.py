@@ -98,7 +98,7 @@ def _recalibrate(arguments: Namespace) -> None:
         document, (low, high) = read_document(open_session(arguments.out), arguments.out), chosen.accuracy_band
         measure = "mean value" if isinstance(document, TaskDocument) else "accuracy"
         print(
-            f"policy      {objective}\n"
+            f"policy      {document.policy.objective}\n"
             f"            forward below advantage {chosen.threshold:+.4f}: {chosen.offload_rate:.1%} of the "
             f"calibration data, {measure} {chosen.accuracy:.1%} ({low:.1%} to {high:.1%}, n = {chosen.n})"
         )
