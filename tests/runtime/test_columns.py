@@ -97,6 +97,8 @@ def test_a_row_of_scores_that_is_no_answer_stays_local(file: Path) -> None:
         for wrong in (scores[1:], [[1.0, 2.0], [1.0]], None):
             with pytest.raises(InputError, match="scores"):
                 cascade.merged(decided, wrong)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=r"^columns: .* decide"):
+            cascade.merged(merged, scores)
 
 
 @pytest.mark.parametrize("x", [np.array(5.0), {}, {"z": np.array(5.0)}, {"q": LOGITS}])

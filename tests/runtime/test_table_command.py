@@ -305,6 +305,7 @@ def bad(kind: str, rows: Path) -> list[object]:
         "a column as of answers": [*usual, "--keep", "label"],
         "no rows in a request": [*usual, "--request-inputs", "0"],
         "every": [*usual, "--every", "2"],
+        "deadline": [*usual, "--deadline", "0.2"],
         "a port": [*usual, "--metrics", "99999"],
         "a column twice": [*usual, "--columns", "z,z"],
         "a column to keep twice": [*usual, "--keep", "z,z"],
@@ -317,7 +318,7 @@ BAD = [
     *("nulls", "null inside", "other lengths", "other length", "text", "whole numbers", "other row group"),
     *("other columns", "no parquet", "output exists", "missing", "output is the input", "output is no parquet"),
     *("no folder", "two tables", "no output", "no such column", "no such column to keep", "a column as of answers"),
-    *("no rows in a request", "outbox", "every", "a port", "a column twice", "a column to keep twice"),
+    *("no rows in a request", "outbox", "every", "deadline", "a port", "a column twice", "a column to keep twice"),
     "two columns of a name",
 ]
 

@@ -396,9 +396,10 @@ class Cascade:
             class_names: of the remote's classes, in the order of its scores; by default the order is as in calibration.
 
         Raises:
-            InputError: `scores` are not those of k inputs.
+            InputError: `scores` are not those of k inputs, or `columns` have answers of the remote.
         """
         from edgecascade.runtime.bulk import merge_outputs, merge_scores
+        from edgecascade.runtime.columns import REASONS
         from edgecascade.runtime.reply import read_scores
 
         if hasattr(scores, "detach"):
@@ -408,6 +409,8 @@ class Cascade:
         places = np.flatnonzero(columns.forward)
         if not len(places):
             return columns
+        if (columns.reason_codes[places] != REASONS.index(Reason.OFFLINE)).any():
+            raise InputError("columns: expected those of decide, got some for which the remote was asked already")
         try:
             if not self.labels:
                 reader: Any = self._dispatcher.read

@@ -91,6 +91,8 @@ def check_table_arguments(arguments: Namespace) -> bool:
         )
     if not os.path.isdir(os.path.dirname(output) or "."):
         raise ArgumentError(f"--output: expected a file in a folder that exists, got {output}")
+    if arguments.deadline != 1:
+        raise ArgumentError(f"--deadline: expected without --output, which waits for all, got {arguments.deadline:g}")
     if arguments.outbox is not None:
         raise ArgumentError("--outbox: expected without --output, which has no place for late answers, got both")
     try:
