@@ -192,11 +192,11 @@ def _layers(folder: Path, sides: Sequence[int]) -> tuple[Path, NDArray[np.float3
     return _saved(folder, nodes, weights, [sides[0]], sides[-1]), x
 
 
-def convolutions(folder: Path, side: int = 64, seed: int = 0) -> tuple[Path, NDArray[np.float32]]:
+def convolutions(folder: Path, side: int = 64, seed: int = 0, width: int = 32) -> tuple[Path, NDArray[np.float32]]:
     """Write a small convolutional network with random weights, and return the file and an input [1, 3, side, side]."""
     rng = np.random.default_rng(seed)
     nodes, weights, at = [], [], "x"
-    channels = (3, 32, 64, 128, 128)
+    channels = (3, width, 2 * width, 4 * width, 4 * width)
     for i, (before, after) in enumerate(pairwise(channels)):
         weight = rng.normal(size=(after, before, 3, 3)) / np.sqrt(9 * before)
         weights.append(numpy_helper.from_array(weight.astype(np.float32), f"w{i}"))
