@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecascade.calibration.cleaning import draw_audit, judge
+from edgecascade.calibration.cleaning.count import percent_down
 from edgecascade.calibration.commands.clean.suspects_file import SuspectsFile, read_suspects
 from edgecascade.calibration.commands.clean.verdicts_file import COLUMNS, inert, read_verdicts
 from edgecascade.types.errors import CalibrationError
@@ -95,7 +96,7 @@ def test_what_verdicts_prove_is_what_the_arrays_say(
     assert run("judge", "suspects.parquet", "verdicts.csv") == 0
     printed = capsys.readouterr().out
     assert len(printed.splitlines()) <= 12
-    assert f"at least {100 * expected.precision.bound:.1f} %" in printed
+    assert f"at least {percent_down(expected.precision.bound)} %" in printed
     assert f"{len(lines)} of the {suspects.suspects.flagged.sum()} labels" in " ".join(printed.split())
     assert "probability" not in printed
 
@@ -115,8 +116,49 @@ def test_an_audit_of_all_rows_counts_the_wrong_labels(
     flagged = suspects.suspects.row[suspects.suspects.flagged]
     among = int((suspects.labels != truth)[flagged].sum())
     assert found["wrong_flagged"]["low"] <= among <= found["wrong_flagged"]["high"]
+    assert run("judge", "suspects.parquet", "verdicts.csv", "--precision", "0.7") == 0
+    printed = capsys.readouterr().out
+    assert f"of the {len(flagged)} flagged labels alone, about " in printed
+    assert "at least" not in printed  # one statement about the flagged labels, not two
+    assert "set        none is named: --precision needs an audit of the flagged rows" in printed
+
+
+@pytest.mark.parametrize("design", ["flagged", "all"])
+def test_what_was_judged_whole_is_stated_without_intervals(
+    judged: Callable[..., Lines],
+    suspects: SuspectsFile,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    design: str,
+) -> None:
+    """If every row was judged, counts are exact, and nothing is said of a sample or of confidence."""
+    lines = judged("--design", design, "-n", suspects.suspects.n)
+    wrong = sum(one["verdict"] != "given" for one in lines)
+    found = shown(run, capsys, saved(lines))
+    for one in (found["suggested_right"], *(one["share"] for one in found["mistakes"])):
+        assert one["low"] == one["value"] == one["high"]
+    assert run("judge", "suspects.parquet", "verdicts.csv", "--precision", "0.001") == 0
+    printed = " ".join(capsys.readouterr().out.split()).replace("have at least 0.1 % wrong", "")
+    assert f"A person judged all {len(lines)} labels" in printed
+    assert f"{wrong} of them are wrong." in printed
+    assert not [word for word in ("sample", "95 %", "at least", "about") if word in printed]
+    lines[0] |= {"verdict": "cannot_tell", "label": ""}
+    del lines[1]
+    assert run("judge", "suspects.parquet", saved(lines, "part.csv")) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"judged {len(lines)} of the {len(lines) + 1} labels" in printed
+    assert "and 2 are undecided" in printed
+
+
+@pytest.mark.parametrize("design", ["flagged", "all"])
+def test_nothing_wrong_is_no_negative_number(
+    judged: Callable[..., Lines], run: Run, capsys: pytest.CaptureFixture[str], design: str
+) -> None:
+    """Where no label is wrong, bounds are 0."""
+    lines = [{**one, "verdict": "given", "label": ""} for one in judged("--design", design, "-n", 50)]
+    assert "-0.0" not in json.dumps(shown(run, capsys, saved(lines)))
     assert run("judge", "suspects.parquet", "verdicts.csv") == 0
-    assert f"of the {len(flagged)} flagged labels alone, about " in capsys.readouterr().out
+    assert re.search(r"-0\b", capsys.readouterr().out) is None
 
 
 @pytest.mark.parametrize("options", [("-n", 10**12), ("-n", 5, "--seed", 10**20 - 1)], ids=["rows", "seed"])
@@ -303,7 +345,7 @@ def test_unjudged_rows_change_only_when_told(
     found = suspects.suspects
     unjudged = set(found.row[found.flagged].tolist()) - {one["row"] for one in lines}
     assert run("apply", "suspects.parquet", "verdicts.csv", "--also-flagged", "correct", "-o", "corrected.npz") == 0
-    assert f"at least {100 * bound:.1f} %" in capsys.readouterr().out
+    assert f"at least {percent_down(bound)} %" in capsys.readouterr().out
     suggested = np.empty(found.n, np.int64)
     suggested[found.row] = found.suggested
     with np.load("corrected.npz") as corrected:

@@ -18,7 +18,7 @@ from edgecascade.calibration.cleaning import (
     fit_pool,
     judge,
 )
-from edgecascade.calibration.cleaning.count import least_count
+from edgecascade.calibration.cleaning.count import least_count, percent_down
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,9 @@ def test_precision_has_the_exact_bound_of_a_sample_without_replacement(drawn: An
     assert found.precision.bound <= drawn.wrong[flagged].mean()
     assert (found.judged, found.drawn, found.skipped, found.wrong) == (100, 100, 0, None)
     assert sum(found.verdicts.values()) == 100
-    assert f"at least {100 * found.precision.bound:.1f} % of the {len(flagged)} flagged labels are wrong" in str(found)
+    assert f"at least {percent_down(found.precision.bound)} % of the {len(flagged)} flagged labels are wrong" in str(
+        found
+    )
 
 
 def test_an_audit_of_everything_leaves_nothing_open(population: Callable[..., Any]) -> None:

@@ -8,17 +8,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil, floor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TAILS", "Prior", "at_least", "bounded_ends", "count_ends", "least_count", "total_ends", "total_estimates"]
+from edgecascade.types.estimate import Estimate
+
+__all__ = [
+    "TAILS",
+    "Prior",
+    "at_least",
+    "bounded_ends",
+    "count_ends",
+    "least_count",
+    "percent_down",
+    "percent_up",
+    "percent_with_ends",
+    "total_ends",
+    "total_estimates",
+]
 
 TAILS = (0.01, 0.04)  # of 5 %: that the number is below the interval, and above it
 
 _DRAWS = 10_000  # of weights, for the ends; the same in every call
 _ROUNDING = 1e-6
+_EXACT = 1e-9  # of a printed digit: what is lost to binary fractions
 _BLOCK = 128  # samples whose ends are found at once
 
 Floats = NDArray[np.float64]
@@ -81,6 +97,37 @@ def count_ends(seen: int, judged: int, total: int, tails: tuple[float, float] = 
     (0, 1582)
     """
     return least_count(seen, judged, total, tails[0]), total - least_count(judged - seen, judged, total, tails[1])
+
+
+def percent_down(share: float, digits: int = 1) -> str:
+    """Return a lower bound in percent, rounded down, so that it stays true.
+
+    >>> percent_down(64 / 65), percent_down(0.985), percent_down(-0.0)
+    ('98.4', '98.5', '0.0')
+    """
+    scale = 10**digits
+    return f"{floor(100 * scale * share + _EXACT) / scale:.{digits}f}"
+
+
+def percent_up(share: float, digits: int = 1) -> str:
+    """Return an upper bound in percent, rounded up, so that it stays true.
+
+    >>> percent_up(1 / 65), percent_up(0.015)
+    ('1.6', '1.5')
+    """
+    scale = 10**digits
+    return f"{ceil(100 * scale * share - _EXACT) / scale:.{digits}f}"
+
+
+def percent_with_ends(one: Estimate, digits: int = 1) -> str:
+    """Return a share in percent with its interval, whose ends are rounded outwards; without one where they are equal.
+
+    >>> percent_with_ends(Estimate(0.5, 1 / 3, 2 / 3, 9)), percent_with_ends(Estimate(1 / 3, 1 / 3, 1 / 3, 3))
+    ('50.0 % (33.3 to 66.7)', '33.3 %')
+    """
+    value = f"{100 * one.value:.{digits}f} %"
+    ends = f" ({percent_down(one.low, digits)} to {percent_up(one.high, digits)})"
+    return value if one.low == one.high else value + ends
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.cleaning.audit import Audit, draw_chances, suspects_hash
-from edgecascade.calibration.cleaning.count import TAILS, Prior, at_least, least_count, total_ends, total_estimates
+from edgecascade.calibration.cleaning.count import (
+    TAILS,
+    Prior,
+    at_least,
+    least_count,
+    percent_down,
+    percent_with_ends,
+    total_ends,
+    total_estimates,
+)
 from edgecascade.calibration.cleaning.suspects import Suspects
 from edgecascade.calibration.intervals import accuracy_interval
 from edgecascade.types.errors import CalibrationError
@@ -69,9 +78,11 @@ class Precision:
     bound: float
 
     def __str__(self) -> str:
+        if self.judged == self.flagged:
+            return f"of all {self.flagged} flagged labels, {self.wrong} were found wrong"
         return (
-            f"at least {100 * self.bound:.1f} % of the {self.flagged} flagged labels are wrong (95 % confidence; of "
-            f"{self.judged} that were judged, {self.wrong} are)"
+            f"at least {percent_down(self.bound)} % of the {self.flagged} flagged labels are wrong (95 % confidence; "
+            f"of {self.judged} that were judged, {self.wrong} are)"
         )
 
 
@@ -83,7 +94,8 @@ class Mistake:
         given: the class of the given labels.
         right: the class that is right.
         judged: rows where a person said so.
-        share: of all wrong labels whose right class was said. The interval is that of this pair alone.
+        share: of all wrong labels whose right class was said, exact if all rows were judged. The interval is that of
+            this pair alone.
     """
 
     given: int
@@ -109,7 +121,7 @@ class Judgement:
             3 / n of all rows above the estimate.
         wrong_flagged: how many are wrong among the flagged rows; None if none was judged.
         suggested_right: the share of the flagged rows whose suggested label is right, of which undecided rows count
-            against either end; None if none was judged.
+            against either end, and which is exact if all were judged; None if none was.
         mistakes: which class is mistaken for which, the largest share first.
     """
 
@@ -170,7 +182,7 @@ class Judgement:
         if self.precision is not None:
             yield str(self.precision)
         if self.suggested_right is not None:
-            yield f"the suggested label is right for {self.suggested_right.percent()} of the flagged rows"
+            yield f"the suggested label is right for {percent_with_ends(self.suggested_right)} of the flagged rows"
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -210,7 +222,7 @@ def judge(
     >>> audit = draw_audit(suspects, 100)
     >>> said = {row: "given" if given[row] == labels[row] else "suggested" for row in audit.rows}
     >>> print(judge(suspects, audit, said).precision)
-    at least 97.5 % of the 513 flagged labels are wrong (95 % confidence; of 100 that were judged, 100 are)
+    at least 97.4 % of the 513 flagged labels are wrong (95 % confidence; of 100 that were judged, 100 are)
     """
     said = _checked(suspects, audit, verdicts, audit_hash)
     last = max(place for place, row in enumerate(audit.rows.tolist()) if row in said) + 1
@@ -218,7 +230,8 @@ def judge(
     whole = audit.design == "all"
     wrong = _wrong(suspects, answers, np.ones(suspects.n, bool)) if whole else None
     wrong_flagged = _wrong(suspects, answers, _flagged(suspects)) if whole else _wrong_flagged(answers, audit)
-    weight = answers.weight if whole else None
+    count = int(suspects.flagged.sum())
+    weight, all_judged = answers.weight if whole else None, last == (suspects.n if whole else count)
     return Judgement(
         design=audit.design,
         drawn=len(audit),
@@ -228,8 +241,8 @@ def judge(
         precision=_weighted_precision(suspects, answers) if whole else _precision(answers, audit.nested[-1]),
         wrong=_with_part(wrong, wrong_flagged),
         wrong_flagged=wrong_flagged,
-        suggested_right=_suggested_right(answers, weight),
-        mistakes=tuple(_mistakes(answers, weight)),
+        suggested_right=_suggested_right(answers, weight, count),
+        mistakes=tuple(_mistakes(answers, weight, all_judged)),
         _nested=() if whole else tuple((size, *_inside(answers, size)) for size in audit.nested),
     )
 
@@ -398,6 +411,7 @@ def _wrong(
     if not least:  # the posterior alone is no evidence
         ends = (ends[0], 0.0, ends[2])
     value, low, high = np.clip([ends[0], np.ceil(ends[1] - _ROUNDING), np.floor(ends[2] + _ROUNDING)], least, most)
+    value, low, high = value + 0.0, low + 0.0, high + 0.0  # none is -0.0
     return Estimate(float(np.clip(value, low, high)), float(low), float(high), judged)
 
 
@@ -423,25 +437,29 @@ def _total(
     return float(least.mean()), float(low), float(high)
 
 
-def _suggested_right(answers: _Answers, weight: NDArray[np.float64] | None) -> Estimate | None:
+def _suggested_right(answers: _Answers, weight: NDArray[np.float64] | None, flagged: int) -> Estimate | None:
     inside = answers.flagged
     if not inside.any():
         return None
-    own = None if weight is None else weight[inside]
     right, doubtful = answers.suggested[inside], answers.doubtful[inside]
+    if len(right) == flagged:  # all were judged
+        return Estimate(float(right.mean()), float(right.mean()), float((right | doubtful).mean()), flagged)
+    own = None if weight is None else weight[inside]
     low, high = accuracy_interval(right, own)[0], accuracy_interval(right | doubtful, own)[1]
     return Estimate(float(np.average(right, weights=own)), low, high, len(right))
 
 
-def _mistakes(answers: _Answers, weight: NDArray[np.float64] | None) -> Iterator[Mistake]:
+def _mistakes(answers: _Answers, weight: NDArray[np.float64] | None, all_judged: bool) -> Iterator[Mistake]:
     """Yield the pairs of classes, the largest share first."""
     known = answers.wrong & (answers.right >= 0)
     pairs, which = np.unique(np.stack([answers.given[known], answers.right[known]]), axis=1, return_inverse=True)
-    own = None if weight is None else weight[known]
+    own = None if weight is None or all_judged else weight[known]
     found = []
     for number, (given, right) in enumerate(pairs.T.tolist()):
         here = which.ravel() == number
-        share = Estimate(float(np.average(here, weights=own)), *accuracy_interval(here, own), len(here))
+        value = float(np.average(here, weights=own))
+        ends = (value, value) if all_judged else accuracy_interval(here, own)
+        share = Estimate(value, *ends, len(here))
         found.append(Mistake(given, right, int(here.sum()), share))
     yield from sorted(found, key=lambda one: -one.share.value)
 

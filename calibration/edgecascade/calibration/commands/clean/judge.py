@@ -11,9 +11,11 @@ from textwrap import wrap
 from typing import Any
 
 from edgecascade.calibration.cleaning import Judgement, Precision, Verdict, judge
+from edgecascade.calibration.cleaning.count import percent_down, percent_up, percent_with_ends
 from edgecascade.calibration.commands.arguments import share
 from edgecascade.calibration.commands.clean.suspects_file import SuspectsFile, new_files, read_suspects
 from edgecascade.calibration.commands.clean.verdicts_file import Verdicts, read_verdicts
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["configure", "execute", "judgement_of", "precision_sentence"]
 
@@ -38,7 +40,8 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("suspects", metavar="SUSPECTS", help="What `find` wrote.")
     text = "Verdicts of one audit: .csv of the review page, .json of Label Studio or Argilla."
     parser.add_argument("verdicts", metavar="VERDICTS", help=text)
-    text = "Also name the largest set of most suspect rows of which at least this share is proved to be wrong."
+    text = "Also name the largest set of most suspect rows of which at least this share is proved to be wrong; from an "
+    text += "audit of the flagged rows."
     parser.add_argument("--precision", type=share, metavar="P", help=text)
     parser.add_argument("--json", metavar="FILE", help="Write the figures as JSON to FILE, or - for standard output.")
 
@@ -50,7 +53,8 @@ def execute(arguments: Namespace) -> int:
         file = read_suspects(arguments.suspects)
         verdicts = read_verdicts(arguments.verdicts, file)
         found = judgement_of(file, verdicts)
-        largest = None if arguments.precision is None else found.largest_flagged(arguments.precision)
+        tested = arguments.precision is not None and found.design == "flagged"
+        largest = found.largest_flagged(arguments.precision) if tested else None
         document = json.dumps(_document(file, verdicts, found, largest), allow_nan=False, indent=1)
         if new:
             Path(arguments.json).write_text(document + "\n", encoding="utf-8")
@@ -90,29 +94,45 @@ def _lines(
     )
     yield f"verdicts   {counts}"
     if found.wrong is not None:
-        wrong, n = found.wrong, file.suspects.n
-        share = f"{100 * wrong.value / n:.2f} % ({100 * wrong.low / n:.2f} to {100 * wrong.high / n:.2f})"
-        counts = f"{wrong.value:.0f} of all {n} labels ({wrong.low:.0f} to {wrong.high:.0f})"
-        yield f"wrong      about {counts}, with 95 % intervals: {share}"
-        yield "           the upper end allows for wrong labels that look right to every expert"
-        if (some := found.wrong_flagged) is not None:
-            counts = f"{some.value:.0f} ({some.low:.0f} to {some.high:.0f})"
-            yield f"           of the {int(file.suspects.flagged.sum())} flagged labels alone, about {counts}"
-    if found.precision is not None:
+        n = file.suspects.n
+        share = percent_with_ends(_share(found.wrong, n), 2)
+        if found.judged == n:
+            yield f"wrong      {_count(found.wrong)} of all {n} labels: {share}"
+        else:
+            yield f"wrong      {_count(found.wrong)} of all {n} labels, with 95 % intervals: {share}"
+            yield "           the upper end allows for wrong labels that look right to every expert"
+        if (some := found.wrong_flagged) is not None and found.precision is not None:
+            counts = f"{_count(some)} are wrong; of {some.n} that were judged, {found.precision.wrong} are"
+            yield f"flagged    of the {int(file.suspects.flagged.sum())} flagged labels alone, {counts}"
+    elif found.precision is not None:
         yield f"flagged    {found.precision}"
     if found.suggested_right is not None:
-        yield f"suggested  right for {found.suggested_right.percent()} of the flagged rows"
+        yield f"suggested  right for {percent_with_ends(found.suggested_right)} of the flagged rows"
     if largest is not None:
         share = f"{100 * largest.bound:g} % wrong labels"
-        yield f"set        the {largest.flagged} most suspect rows have at least {share} (95 % confidence)"
+        sure = "" if largest.judged == largest.flagged else " (95 % confidence)"
+        yield f"set        the {largest.flagged} most suspect rows have at least {share}{sure}"
+    elif precision is not None and found.design != "flagged":
+        yield "set        none is named: --precision needs an audit of the flagged rows, and this one is of all rows"
     elif precision is not None:
         yield f"set        no set of most suspect rows is proved to have {100 * precision:g} % wrong labels or more"
     for one in found.mistakes[:_MISTAKES]:
-        share = f"{one.share.percent()} of the wrong labels ({one.judged} of {one.share.n})"
+        share = f"{percent_with_ends(one.share)} of the wrong labels ({one.judged} of {one.share.n})"
         yield f"mistaken   {file.name(one.right)} labelled {file.name(one.given)}: {share}"
     if len(found.mistakes) > _MISTAKES:
         yield f"           and {len(found.mistakes) - _MISTAKES} rarer pairs, in --json"
+    if found.mistakes and found.design == "all" and found.judged < file.suspects.n:
+        yield "           these percentages are weighted: rows that were more likely to be drawn count less"
     yield from wrap(_paper(file, found), 108, initial_indent="paper      ", subsequent_indent=" " * 11)
+
+
+def _count(one: Estimate) -> str:
+    """Return a number of labels with its interval; without one where it is exact."""
+    return f"{one.value:.0f}" if one.low == one.high else f"about {one.value:.0f} ({one.low:.0f} to {one.high:.0f})"
+
+
+def _share(one: Estimate, n: int) -> Estimate:
+    return Estimate(one.value / n, one.low / n, one.high / n, one.n)
 
 
 def _paper(file: SuspectsFile, found: Judgement) -> str:
@@ -122,18 +142,23 @@ def _paper(file: SuspectsFile, found: Judgement) -> str:
     doubtful = found.skipped + found.verdicts.get(Verdict.CANNOT_TELL, 0)
     against = f"; {doubtful} undecided rows count against it" if doubtful else ""
     blind = "without seeing which label was given"
+    if found.judged == (n if found.design == "all" else int(file.suspects.flagged.sum())):  # nothing is left to prove
+        who = f"{found.judged - found.skipped} of the {found.judged}" if found.skipped else f"all {found.judged}"
+        which = "labels" if found.design == "all" else f"labels that {models} flagged among {n}"
+        wrong = found.verdicts.get(Verdict.SUGGESTED, 0) + found.verdicts.get(Verdict.OTHER, 0)
+        left = f", and {doubtful} are undecided" if doubtful else ""
+        return f"A person judged {who} {which}, {blind}: {wrong} of them are wrong{left}."
     if found.wrong is not None:
-        value, low, high = (
-            f"{100 * count / n:.2f}" for count in (found.wrong.value, found.wrong.low, found.wrong.high)
-        )
+        some = _share(found.wrong, n)
         return (
             f"A person judged a random sample of {found.judged} of all {n} labels, weighted by {models}, {blind}: "
-            f"{value} % of the labels are wrong (95 % interval {low} to {high} %{against})."
+            f"{100 * some.value:.2f} % of the labels are wrong (95 % interval {percent_down(some.low, 2)} to "
+            f"{percent_up(some.high, 2)} %{against})."
         )
     assert found.precision is not None
     return (
         f"A person judged a random sample of {found.judged} of the {found.precision.flagged} labels that {models} "
-        f"flagged among {n}, {blind}: with 95 % confidence, at least {100 * found.precision.bound:.1f} % of the "
+        f"flagged among {n}, {blind}: with 95 % confidence, at least {percent_down(found.precision.bound)} % of the "
         f"flagged labels are wrong (exact hypergeometric bound{against})."
     )
 
