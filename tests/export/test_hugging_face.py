@@ -1,5 +1,6 @@
 """Hugging Face classifiers with small random weights give the same answers as transformers."""
 
+import contextlib
 import json
 import os
 import re
@@ -17,12 +18,13 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from PIL import Image
 
+from edgecascade.benchmarks.server import serving
 from edgecascade.calibration import softmax
 from edgecascade.cli import main
 from edgecascade.export import ExportError, local_scores, save_model, unfold
 from edgecascade.export.graph import first_sides, load_model
 from edgecascade.export.sources import HuggingFaceBody, export_hugging_face, hugging_face
-from edgecascade.runtime import Cascade, InputError, ModelFileError, Reason
+from edgecascade.runtime import Cascade, Deadline, InputError, ModelFileError, OpenInference, Reason, RemoteError
 from edgecascade.types.document import LABELS_KEY
 
 torch = pytest.importorskip("torch")
@@ -87,6 +89,25 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
     arguments += ["--remote", str(folder / "remote.npy"), "--expected", str(folder / "expected.npy")]
     assert main([*arguments, "--offload-rate", "0.3", "-o", str(folder / "local.onnx")]) == 0
     return folder, model, tokenizer
+
+
+def test_a_served_text_model_is_a_remote_for_sentences(text: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    """It reads the sentences itself, also several of different lengths in a request, and still takes tokens."""
+    folder, model, tokenizer = text
+    sentences = _sentences(7)
+    with serving(folder / "body" / "body.onnx", name="large", threads=1, log=tmp_path / "log") as address:
+        with Cascade.load(folder / "local.onnx", remote=address, deadline=30, threshold=2.0) as cascade:
+            answers = cascade.predict_batch(sentences)
+            assert {one.reason for one in answers} == {Reason.OFFLOADED}
+            expected = _logits(model, tokenizer, sentences).argmax(axis=1)
+            assert [one.label for one in answers] == expected.tolist()
+        with contextlib.closing(OpenInference(address)) as remote:
+            tokens = tokenizer(sentences, padding=True, truncation=True, return_tensors="np")
+            feeds = {name: tokens[name].astype(np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+            of_text = remote.infer(np.array(sentences, object), Deadline.after(30))
+            np.testing.assert_allclose(remote.infer(feeds, Deadline.after(30)), of_text, rtol=1e-5)
+            with pytest.raises(RemoteError, match="400"):
+                remote.infer({"input_ids": feeds["input_ids"]}, Deadline.after(30))
 
 
 def test_a_sentence_gets_the_answer_of_transformers(text: tuple[Path, Any, Any]) -> None:
@@ -402,3 +423,20 @@ def test_a_model_that_is_not_a_classifier_is_refused(
     assert main(["export", *filled, "-o", str(tmp_path / "o.onnx")]) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "o.onnx").exists()
+
+
+def test_the_tokenizer_of_another_model_is_not_replaced(
+    text: tuple[Path, Any, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither by a model exported nor by one calibrated into its folder; a model that is written again is."""
+    folder, _, _ = text
+    (tmp_path / "tokenizer.json").write_text("{}")
+    arguments = ["recalibrate", str(folder / "local.onnx"), "--offload-rate", "0.2", "-o", str(tmp_path / "local.onnx")]
+    exported = ["export", str(folder / "bert"), "-o", str(tmp_path / "body.onnx")]
+    for command in (exported, arguments):
+        assert main(command) == 2
+        assert "tokenizer.json" in capsys.readouterr().err
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["tokenizer.json"]
+    (tmp_path / "local.onnx").touch()
+    assert main(arguments) == 0
+    assert (tmp_path / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()

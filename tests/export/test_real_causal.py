@@ -36,13 +36,19 @@ QUESTION = "What is this about: playlist, restaurant, weather, music, cinema, se
 
 
 @pytest.fixture(scope="module")
-def texts(unavailable: Callable[[str], None]) -> list[str]:
-    """Return the first 60 sentences of a task of BIG-bench, in its random order."""
+def thousand(unavailable: Callable[[str], None]) -> list[str]:
+    """Return 1,000 different sentences and questions of BIG-bench, each task in its random order."""
     try:
-        questions = read_tasks(["intent_recognition"], cache_folder())
+        questions = read_tasks(["intent_recognition", "physics", "hindu_knowledge", "strategyqa"], cache_folder())
     except BenchmarkError as error:
         unavailable(str(error))
-    return [one.question.removeprefix("Utterance: ") for one in questions[:60]]
+    return list(dict.fromkeys(one.question.removeprefix("Utterance: ") for one in questions))[:1000]
+
+
+@pytest.fixture(scope="module")
+def texts(thousand: list[str]) -> list[str]:
+    """Return the first 60 sentences, all of one task."""
+    return thousand[:60]
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +81,19 @@ def expected(body: tuple[Path, Path], texts: list[str]) -> NDArray[np.float32]:
             tokens = tokenizer(prompt.replace("{input}", text), add_special_tokens=False, return_tensors="pt")
             found.append(model(tokens.input_ids).logits[0, -1, rows].numpy())
     return np.stack(found)
+
+
+def test_a_thousand_texts_get_the_ids_of_transformers(body: tuple[Path, Path], thousand: list[str]) -> None:
+    """The exported tokenizer puts the prompt around each, as the template of the GGUF file does, in one piece."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(body[1].parent, gguf_file=body[1].name)
+    turns = [{"role": "user", "content": QUESTION}]
+    prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    exported = text_input(open_session(body[0]), body[0])
+    assert exported is not None
+    assert len(thousand) == 1000
+    for text in thousand:
+        wanted = tokenizer(prompt.replace("{input}", text), add_special_tokens=False).input_ids
+        assert exported.encode([text])["input_ids"].tolist() == [wanted]
 
 
 def _scores(session: Any, text: TextInput | None, texts: list[str]) -> NDArray[np.float32]:

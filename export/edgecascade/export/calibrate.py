@@ -22,7 +22,7 @@ from edgecascade.export.graph import first_sides, load_model, open_model, save_m
 from edgecascade.export.logits import LogitsSource, find_logits, kind_of, logits_of, recognise_scores
 from edgecascade.export.parity import Parity, check_parity, check_source, choose_golden, expected_decisions, shuffled
 from edgecascade.export.scores import mixes_inputs, tensor_scores
-from edgecascade.export.writing import refuse_same
+from edgecascade.export.writing import refuse_same, write_tokenizer
 from edgecascade.runtime.batch import Batch, are_sentences, concatenated, size
 from edgecascade.runtime.engine import open_session, read_classifier
 from edgecascade.runtime.text import TextInput, text_input
@@ -269,7 +269,7 @@ def write_cascade(
     parity = _prove(folded, body)
     text = _text_input(body)
     if text is not None:
-        text.copy(Path(out).parent)
+        write_tokenizer(text.name, text.content, out)
     save_model(folded.model, out)
     return calibrated(folded, parity)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from edgecascade.export.calibrate import Calibrated, inner_body, write_cascade
 from edgecascade.export.data import Inputs, LabelledData
 from edgecascade.export.graph import keep, load_model, open_model, save_model
 from edgecascade.export.scores import Progress, tensor_scores
+from edgecascade.export.writing import write_tokenizer
 from edgecascade.runtime.engine import open_session, read_classifier, read_document
 from edgecascade.runtime.golden import compare, read_golden
 from edgecascade.runtime.text import text_input
@@ -138,7 +138,7 @@ def move_threshold(
     keep(model.metadata_props, lambda entry: golden or entry.key != GOLDEN_KEY)
     text = text_input(session, path)
     if text is not None:
-        text.copy(Path(out).parent)
+        write_tokenizer(text.name, text.content, out)
     save_model(model, out)
     return chosen
 

@@ -29,6 +29,10 @@ class TextInput:
         path: the model file.
         preprocessing: the tokenizer and how to use it, from its metadata.
 
+    Attributes:
+        name: of the tokenizer file.
+        content: its bytes.
+
     Raises:
         ModelFileError: the tokenizer is missing, damaged, or not the one that the file names.
         ModuleNotFoundError: the `text` extra (tokenizers) is not installed.
@@ -42,7 +46,7 @@ class TextInput:
         if not file.is_file() or file.stat().st_size > _LARGEST:
             raise ModelFileError(f"{path}: expected its tokenizer {file.name} in the same folder, got no such file")
         content = file.read_bytes()
-        self._file, self._content = file, content
+        self.name, self.content = file.name, content
         if hashlib.sha256(content).hexdigest() != preprocessing.sha256:
             raise ModelFileError(
                 f"{path}: expected the tokenizer that it was exported with, got {file.name} with another SHA-256"
@@ -58,12 +62,6 @@ class TextInput:
         self._inputs = preprocessing.inputs
         if unknown := [name for name in self._inputs if name not in _GIVEN]:
             raise ModelFileError(f"{path}: expected its tokens as {', '.join(_GIVEN)}, got {', '.join(unknown)}")
-
-    def copy(self, folder: Path) -> None:
-        """Copy the tokenizer into another folder."""
-        if folder.resolve() != self._file.parent.resolve():
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / self._file.name).write_bytes(self._content)
 
     def encode(self, sentences: Sequence[str]) -> dict[str, NDArray[np.int64]]:
         """Return token arrays int64 [n, longest] by input name, padded to the longest sentence.

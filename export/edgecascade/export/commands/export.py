@@ -38,7 +38,7 @@ from edgecascade.export.sources import (
     suited,
 )
 from edgecascade.export.weight_only import quantize_weights
-from edgecascade.export.writing import check_out, refuse_same
+from edgecascade.export.writing import check_out, refuse_same, write_tokenizer
 from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.inputs import read_arrays
 from edgecascade.runtime.model_inputs import model_inputs
@@ -229,8 +229,7 @@ def execute(arguments: Namespace) -> int:
     out = Path(arguments.out)
     open_model(model)  # a model that cannot run is not written
     if tokenizer is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        (out.parent / TOKENIZER).write_bytes(tokenizer)
+        write_tokenizer(TOKENIZER, tokenizer, out)
     weights = save_model(model, out)
     files = [*([weights.name] if weights else []), *([TOKENIZER] if tokenizer is not None else [])]
     beside = f", with {' and '.join(files)} beside it" if files else ""

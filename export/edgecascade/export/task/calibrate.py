@@ -32,7 +32,7 @@ from edgecascade.export.task.confidence import options_of
 from edgecascade.export.task.fold import TASK, fold_task, with_score
 from edgecascade.export.task.own import as_confidence
 from edgecascade.export.task.parity import check_task_parity, expected_task
-from edgecascade.export.writing import refuse_same
+from edgecascade.export.writing import refuse_same, write_tokenizer
 from edgecascade.runtime.batch import Batch, are_sentences, size
 from edgecascade.runtime.remotes.remote import Remote
 from edgecascade.types.answer import Decode
@@ -340,8 +340,8 @@ def write_task(
     parity = check_task_parity(model, proof, some, plan.rule)
     noise = shuffled(proof[0], np.random.default_rng(0))
     check_task_parity(model, noise, body.answers(noise, None).score, plan.rule)
-    if body.running.declared.text is not None:
-        body.running.declared.text.copy(Path(out).parent)
+    if (text := body.running.declared.text) is not None:
+        write_tokenizer(text.name, text.content, out)
     save_model(model, out)
     return CalibratedTask(
         plan,

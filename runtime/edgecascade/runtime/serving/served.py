@@ -27,6 +27,7 @@ from edgecascade.runtime.outputs import share_batch
 from edgecascade.runtime.remotes.tensors import DATATYPES
 from edgecascade.runtime.request import Request
 from edgecascade.runtime.serving.batcher import Batcher, Batching
+from edgecascade.runtime.text import text_input
 from edgecascade.types.answer import Answer, Outputs
 from edgecascade.types.class_names import names_in
 from edgecascade.types.errors import InputError, ModelFileError, first_line
@@ -49,6 +50,7 @@ OUTPUTS: Mapping[str, tuple[str, Callable[[Answer], Any]]] = {
 _RESULT = "result"
 _PARTS = {**OUTPUTS, _RESULT: ("BYTES", lambda answer: json.dumps(plain(answer.result)).encode())}
 _OF_ANY_TASK = ("confidence", "advantage", "source", "reason", "forwarded", _RESULT)
+_TEXT: dict[str, Any] = {"name": "text", "datatype": "BYTES", "shape": [-1]}  # sentences
 _DTYPES = {"INT64": np.int64, "BYTES": object, "FP32": np.float32, "BOOL": np.bool_}
 _PROBABILITIES = "probabilities"
 _MOST_IMAGES = 1024  # files in a request
@@ -82,6 +84,7 @@ class ServedModel:
 def served_file(path: str | os.PathLike[str], batching: Batching = _BATCHING, **options: Any) -> ServedModel:
     """Return an ONNX file as a model with all of its inputs, and its outputs that are tensors.
 
+    A file that `export` wrote with a tokenizer takes sentences, BYTES [n] in an input called `text`, or its own inputs.
     Requests run together if all inputs and outputs declare one symbolic first side. Otherwise nothing says which rows
     of the outputs belong to which request.
 
@@ -91,8 +94,8 @@ def served_file(path: str | os.PathLike[str], batching: Batching = _BATCHING, **
         options: those of `open_session`.
 
     Raises:
-        ModelFileError: the file is missing, is not an ONNX model, or has inputs or outputs without a type in the
-            protocol; or a provider is not available.
+        ModelFileError: the file, or its tokenizer, is missing, is not an ONNX model, or has inputs or outputs without a
+            type in the protocol; or a provider is not available.
         ArgumentError: a provider name is unknown.
     """
     session = open_session(path, **options)
@@ -102,7 +105,7 @@ def served_file(path: str | os.PathLike[str], batching: Batching = _BATCHING, **
     outputs = [_described(one) for one in tensors]
     if not outputs or None in (*inputs, *outputs):
         raise ModelFileError(f"{path}: expected inputs and outputs with a type of the protocol, got others")
-    together = share_batch([*declared.values()], tensors)
+    together, text = share_batch([*declared.values()], tensors), text_input(session, path)
 
     def run(requests: Sequence[tuple[Mapping[str, NDArray[Any]], list[str]]]) -> Sequence[list[Any] | Exception]:
         names = requests[0][1]  # those of one batch ask for the same
@@ -112,7 +115,12 @@ def served_file(path: str | os.PathLike[str], batching: Batching = _BATCHING, **
     batcher = Batcher(run, batching)
 
     async def infer(feeds: Mapping[str, NDArray[Any]], names: list[str]) -> Mapping[str, NDArray[Any]]:
-        _check_names(feeds, names, [*declared], [one["name"] for one in outputs if one])
+        sentences = text is not None and not feeds.keys() & declared.keys()
+        _check_names(
+            feeds, names, [_TEXT["name"]] if sentences else [*declared], [one["name"] for one in outputs if one]
+        )
+        if text is not None and sentences:
+            feeds = text.encode(_batch(feeds, text=True))  # type: ignore[arg-type]
         arrays = {name: _as_declared(array, declared[name]) for name, array in feeds.items()}
         sizes = {len(array) if array.ndim else 1 for array in arrays.values()}
         kind = (*names, *_kind(arrays)) if together and len(sizes) == 1 else None
@@ -124,7 +132,8 @@ def served_file(path: str | os.PathLike[str], batching: Batching = _BATCHING, **
         return dict(zip(names, found, strict=True))
 
     labels = names_in(read_properties(session, path))
-    return ServedModel([one for one in inputs if one], [one for one in outputs if one], infer, batcher, labels=labels)
+    described = [one for one in inputs if one] if text is None else [_TEXT]
+    return ServedModel(described, [one for one in outputs if one], infer, batcher, labels=labels)
 
 
 def served_cascade(cascade: Cascade, threads: ThreadPoolExecutor, batching: Batching = _BATCHING) -> ServedModel:
@@ -141,7 +150,7 @@ def served_cascade(cascade: Cascade, threads: ThreadPoolExecutor, batching: Batc
     inputs = cascade.inputs
     declared = [found for one in inputs.declared if (found := _described(one))]
     if inputs.text is not None:
-        declared = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+        declared = [_TEXT]
     parts: _Parts = _ClassParts(cascade) if cascade.labels else _TaskParts(cascade)
     if not cascade.labels:  # the arrays have a batch axis for any number of inputs, also those of a file of one
         declared = [{**one, "shape": [-1, *one["shape"][1:]]} for one in declared]
