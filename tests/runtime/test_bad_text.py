@@ -91,6 +91,38 @@ def test_sentences_in_a_file_are_those_on_standard_input(sentences: Path, tmp_pa
     assert items[1].key == "k"
 
 
+def test_every_line_of_a_jsonl_file_is_json(sentences: Path, tmp_path: Path) -> None:
+    """A sentence alone or as `text` or `x`; what calibration calls `text` is no sentence with braces."""
+    lines = [
+        '"red"',
+        '{"text": "blue", "key": "k"}',
+        '{"x": "green"}',
+        '{"sentence": "red"}',
+        '["red"]',
+        "red",
+        '{"x": 1}',
+    ]
+    file = tmp_path / "sentences.jsonl"
+    file.write_text("\n".join(lines) + "\n")
+    with Cascade.load(sentences) as cascade:
+        source = read_source(str(file))
+        assert isinstance(source, Stored)
+        items = list(source.items(cascade.inputs))
+        piped = LineInput(cascade.inputs)
+        assert [piped.read(one.encode(), "-") for one in lines[1:3]] == [Given("-", "blue", "k"), Given("-", "green")]
+    assert [one.x if isinstance(one, Given) else None for one in items] == ["red", "blue", "green", *[None] * 4]
+    assert items[1].key == "k"
+
+
+def test_a_file_without_its_tokenizer_is_not_verified(
+    sentences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`inspect --verify` is what an update waits for, and `run` would refuse the file."""
+    shutil.copy(sentences, tmp_path)
+    assert main(["inspect", str(tmp_path / sentences.name), "--verify"]) == 2
+    assert "tokenizer" in capsys.readouterr().err
+
+
 def test_a_table_of_sentences_is_answered_as_they_are(sentences: Path, tmp_path: Path) -> None:
     """As columns and from a parquet file; the remote gets the sentences, and a missing one is refused."""
     colours = np.random.default_rng(1).choice(["red", "green", "blue", "grey"], (300, 5))

@@ -235,6 +235,20 @@ def test_a_remote_that_never_replies_has_an_exit_code(pair: Path, rows: Path) ->
     assert reasons <= {"confident", "offline", "circuit open"}
 
 
+def test_a_remote_that_is_away_is_waited_for_once(pair: Path, rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once for each row group; after a reply, it is waited for again."""
+    waited, ask = [], Cascade.predict_columns
+
+    def counted(self: Cascade, x: Any, **options: Any) -> Any:
+        waited.append(options["patience"])
+        return ask(self, x, **options)
+
+    monkeypatch.setattr(Cascade, "predict_columns", counted)
+    assert pq.ParquetFile(rows).num_row_groups > 3
+    assert run(pair, rows, "--remote", "http://127.0.0.1:9/v2/models/m", "--patience", "0.2", "--threshold", "9") == 3
+    assert waited == [0.2, *[0.0] * (len(waited) - 1)]
+
+
 def test_features_in_columns_of_their_own(file: Path, tmp_path: Path) -> None:
     """A model of one input of n numbers takes n columns, in their order; `--columns` chooses among others."""
     z = np.random.default_rng(1).normal(0, 2, (100, 3)).astype(np.float32)

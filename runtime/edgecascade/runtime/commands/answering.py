@@ -7,17 +7,20 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TypeVar
 
 from edgecascade.runtime.cascade import Cascade
 from edgecascade.runtime.commands.lines import Answered, Given, Refused
+from edgecascade.types.answer import Reason
 from edgecascade.types.errors import InputError
 
-__all__ = ["Stop", "answer_live", "answer_stored", "from_thread"]
+__all__ = ["FAILED", "REPLIED", "Stop", "answer_live", "answer_stored", "from_thread", "unanswered"]
 
+FAILED = (Reason.DEADLINE, Reason.OFFLINE, Reason.CIRCUIT_OPEN, Reason.REMOTE_ERROR)
+REPLIED = (Reason.OFFLOADED, Reason.NOT_A_NUMBER)
 _AHEAD = 128  # inputs decided and not answered yet: four requests of 32
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -196,3 +199,8 @@ async def from_thread(chunks: Iterable[Sequence[T]]) -> AsyncIterator[T]:
             raise chunk
         for one in chunk:
             yield one
+
+
+def unanswered(counts: Mapping[Reason, int]) -> int:
+    """Return how many forwards failed, if the remote replied to none."""
+    return 0 if any(counts.get(reason) for reason in REPLIED) else sum(counts.get(reason, 0) for reason in FAILED)

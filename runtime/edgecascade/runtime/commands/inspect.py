@@ -67,6 +67,7 @@ def execute(arguments: Namespace) -> int:
         return inspect_chat(arguments)
     session = open_session(path)
     document = read_document(session, path)
+    inputs = str(model_inputs(session, path))  # which needs a text model's tokenizer
     if arguments.verify:
         return _verify(path, arguments.tolerance)
     if arguments.vectors:
@@ -75,7 +76,7 @@ def execute(arguments: Namespace) -> int:
     if arguments.json:
         print(document.to_json(indent=2))
         return 0
-    classifies, inputs = isinstance(document, CascadeDocument), str(model_inputs(session, path))
+    classifies = isinstance(document, CascadeDocument)
     print(f"{path}: cascade model, format {FORMAT if classifies else TASK_FORMAT}, written by {document.written_by}")
     for head, text in _rows(document, path, inputs):
         line = text.replace("\n", "\\n")  # of a name: it must not look like another line

@@ -115,22 +115,24 @@ class LineInput:
 
     - A model of text takes a sentence, a model of images a path. Either can also be JSON, as all other inputs are.
     - JSON is an array for a model with one input, an object of arrays by name for a model with several, or
-      `{"x": ..., "key": ...}`, where `x` is any of these and `key` returns with the answer.
+      `{"x": ..., "key": ...}`, where `x` is any of these and `key` returns with the answer. A sentence may be named
+      `text` instead.
     - An image in JSON is a path, pixels [height, width, 3], or `{"b64": "..."}`, its file in base64.
 
     Args:
         inputs: what the model takes.
         paths: whether a line may name a file to open.
+        only_json: whether a sentence must be in JSON, too: a string, or an object.
 
     Raises:
         ModuleNotFoundError: the model takes images, and the `images` extra (Pillow) is not installed.
     """
 
-    def __init__(self, inputs: ModelInputs, *, paths: bool = True) -> None:
+    def __init__(self, inputs: ModelInputs, *, paths: bool = True, only_json: bool = False) -> None:
         if inputs.images:
             with naming_extras():
                 import PIL.Image  # noqa: F401  # not only when the first image comes
-        self._inputs, self._paths = inputs, paths
+        self._inputs, self._paths, self._only_json = inputs, paths, only_json
         self._declared = {one.name: one for one in inputs.declared}
 
     def read(self, line: bytes | None, name: str) -> Given | Refused | None:
@@ -168,16 +170,24 @@ class LineInput:
             raise InputError(f"expected JSON that can be decoded within {_PATIENCE:.0f} s, got more") from error
 
     def _sentence(self, line: bytes, is_json: bool) -> Any:
-        if is_json:  # a sentence may look like JSON and is a sentence all the same
+        if is_json or self._only_json:  # elsewhere a sentence may look like JSON and is a sentence all the same
             try:
                 value = _decoded_json(line)
-            except (ValueError, RecursionError, TimeoutError):
+            except (ValueError, RecursionError, TimeoutError) as error:
+                if self._only_json:
+                    raise InputError("expected a sentence in JSON, got a line that is not JSON") from error
                 value = None
+            if isinstance(value, Mapping) and "text" in value and "x" not in value:
+                value = {"x" if name == "text" else name: one for name, one in value.items()}
             if isinstance(value, Mapping) and self._is_wrapped(value):
                 if isinstance(value["x"], str):
                     return value
-                if value["x"] is None or "key" in value:
+                if self._only_json or value["x"] is None or "key" in value:
                     raise InputError(f"x: expected a sentence, got {_kind(value['x'])}")
+            if self._only_json:
+                if isinstance(value, str):
+                    return value
+                raise InputError(f'expected a sentence, or an object with "text", got {_kind(value)}')
         return line.decode("utf-8", "replace")
 
     def _is_wrapped(self, value: Mapping[str, Any]) -> bool:

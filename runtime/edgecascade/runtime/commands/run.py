@@ -11,7 +11,15 @@ from typing import Any
 
 from edgecascade.cli import rare
 from edgecascade.runtime.cascade import Cascade
-from edgecascade.runtime.commands.answering import Stop, answer_live, answer_stored, from_thread
+from edgecascade.runtime.commands.answering import (
+    FAILED,
+    REPLIED,
+    Stop,
+    answer_live,
+    answer_stored,
+    from_thread,
+    unanswered,
+)
 from edgecascade.runtime.commands.cascade_arguments import add_cascade_arguments, open_cascade
 from edgecascade.runtime.commands.console import Console, Progress, drawn, logged
 from edgecascade.runtime.commands.lines import Answered, Refused, answer_line, late_line
@@ -19,15 +27,13 @@ from edgecascade.runtime.commands.service import Reloads, Watchdog, notify
 from edgecascade.runtime.commands.sockets import Address, answer_connections
 from edgecascade.runtime.commands.sources import Live, Source, Stored, read_source
 from edgecascade.runtime.commands.table import add_table_arguments, answer_table, check_table_arguments
-from edgecascade.types.answer import Answer, Reason
+from edgecascade.types.answer import Answer
 from edgecascade.types.errors import ArgumentError
 
 __all__ = ["configure", "execute"]
 
 _PATIENCE = 5.0  # seconds for the last late answers to be printed
 _SILENT = 3  # exit code
-_FAILED = (Reason.DEADLINE, Reason.OFFLINE, Reason.CIRCUIT_OPEN, Reason.REMOTE_ERROR)
-_REPLIED = (Reason.OFFLOADED, Reason.NOT_A_NUMBER)
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -35,11 +41,12 @@ def configure(parser: ArgumentParser) -> None:
     parser.epilog = (
         "examples:\n"
         "  edgecascade run local.onnx photos/ --remote http://127.0.0.1:8000/v2/models/large --deadline 0.15\n"
-        "  tail -f sentences.log | edgecascade run local.onnx - --remote https://... --header-file token.txt\n"
+        "  tail -f sentences.log | edgecascade run local.onnx - --remote https://... --header-file header.txt\n"
         "  edgecascade run local.onnx camera:0 --every 10 --budget 100/hour --budget 5MB/day --remote ...\n\n"
         "A line is a sentence, a path to an image, or JSON: an array, an object of arrays by name, or\n"
-        '{"x": any of these, "key": "..."}; an image can be {"b64": its file in base64}. Each answer is a JSON line\n'
-        "with that key, in the order of the inputs, and for a general task with the `result` of --decode or outputs.\n"
+        '{"x": any of these, "key": "..."}. An image can be {"b64": its file in base64}. A sentence can be\n'
+        '{"text": "...", "key": "..."}; in a .jsonl it is that, or a JSON string. Each answer is a JSON line with\n'
+        "that key, in the order of the inputs, and for a general task with the `result` of --decode or outputs.\n"
         "Late answers (--outbox) follow. The first Ctrl-C or SIGTERM takes no more inputs; the second ends. Exit\n"
         "codes: 2, an input does not fit, and its line has `error`; 3, the remote answered no forward."
     )
@@ -120,11 +127,10 @@ def execute(arguments: Namespace) -> int:
 def _answer_table(cascade: Cascade, arguments: Namespace, console: Console) -> int:
     with Stop() as stop:
         given = answer_table(cascade, arguments, console, stop)
-    failed = sum(given[reason] for reason in _FAILED)
-    silent = arguments.remote is not None and failed > 0 and not any(given[reason] for reason in _REPLIED)
-    if silent:
+    failed = unanswered(given) if arguments.remote is not None else 0
+    if failed:
         console.say(f"the remote answered none of {failed} forwarded inputs")
-    return stop.exit_code if stop else _SILENT if silent else 0
+    return stop.exit_code if stop else _SILENT if failed else 0
 
 
 def _further(arguments: Namespace) -> dict[str, bool]:
@@ -141,8 +147,8 @@ class _Failures:
 
     def saw(self, answer: Answer) -> None:
         """Count an answer."""
-        self._replied = self._replied or answer.reason in _REPLIED
-        if answer.reason not in _FAILED:
+        self._replied = self._replied or answer.reason in REPLIED
+        if answer.reason not in FAILED:
             return
         self._failed += 1
         self._last = answer.detail or self._last

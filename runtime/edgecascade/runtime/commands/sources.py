@@ -114,7 +114,7 @@ def _file_of_lines(path: str, inputs: ModelInputs) -> Iterator[Given | Refused]:
 
 
 def _lines(inputs: ModelInputs, name: str, descriptor: int) -> Iterator[list[Given | Refused]]:
-    lines = NumberedLines(LineInput(inputs), f"{name}:")
+    lines = NumberedLines(LineInput(inputs, only_json=name.lower().endswith(".jsonl")), f"{name}:")
     while piece := os.read(descriptor, _PIECE):
         yield lines.feed(piece)
     yield lines.feed(b"")

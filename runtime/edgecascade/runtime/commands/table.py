@@ -23,7 +23,7 @@ from edgecascade.cli import rare
 from edgecascade.runtime.bulk import Bulk
 from edgecascade.runtime.cascade import Cascade
 from edgecascade.runtime.columns import REASONS, SOURCES, Columns
-from edgecascade.runtime.commands.answering import Stop
+from edgecascade.runtime.commands.answering import REPLIED, Stop, unanswered
 from edgecascade.runtime.commands.budget_arguments import with_flag
 from edgecascade.runtime.commands.console import Console, counting
 from edgecascade.runtime.commands.remote_arguments import flag
@@ -143,7 +143,7 @@ class _Job:
     def __init__(self, cascade: Cascade, arguments: Namespace, table: Any) -> None:
         (self._path,), self._output = arguments.inputs, arguments.output
         self._cascade, self._table, self._with_probabilities = cascade, table, arguments.probabilities
-        self._options = _bulk(arguments)._asdict()
+        self._options, self._patience = _bulk(arguments)._asdict(), arguments.patience
         self._folder = Path(f"{self._output}.parts")
         names = table.schema_arrow.names
         self._inputs = chosen_columns(cascade.inputs, names, _listed(arguments.columns))
@@ -206,6 +206,10 @@ class _Job:
                     counts: Counter[Reason] = Counter()
                     for (_, reason), n in columns.counts().items():
                         counts[reason] += n
+                    if unanswered(counts):  # it was waited for: until it answers again, each request is sent once
+                        self._options["patience"] = 0.0
+                    elif any(counts[reason] for reason in REPLIED):
+                        self._options["patience"] = self._patience
                     yield counts
                 if batch is not None:
                     ask = partial(self._cascade.predict_columns, batch.select(self._inputs), **self._options)
