@@ -189,12 +189,16 @@ def test_score_parquet(run: Run, pair: Path, tmp_path: Path) -> None:
 
 
 def test_clean_images(run: Run, pair: Path, photos: Path, tmp_path: Path) -> None:
-    """Most of the images that it lists first are in the wrong folder."""
+    """Most of the images that it lists first are in the wrong folder, and the copies to judge tell no folder."""
     shown = run("clean_images.py", photos / "judged", photos / "held-out", pair / "corner.onnx", pair / "remote.onnx")
     listed = [int(one) for one in re.findall(r"(\d{3})\.png: \S+, or rather \S+\?", shown)]
     assert len(listed) == 10
     assert sum(one % 10 == 0 for one in listed) >= 8
-    assert all(Path(line).is_file() for line in (tmp_path / "audit.txt").read_text().splitlines())
+    copies = sorted((tmp_path / "audit").iterdir())
+    assert [one.name for one in copies] == [f"{number:03}.png" for number in range(len(copies))]
+    originals = {one.read_bytes() for one in (photos / "judged").glob("*/*.png")}
+    assert copies
+    assert {one.read_bytes() for one in copies} <= originals
 
 
 def test_mlflow_run(pair: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgecascade.calibration.cleaning import Verdict
@@ -129,12 +130,25 @@ def test_answers_that_differ_are_refused(suspects: SuspectsFile, run: Run) -> No
             read_verdicts("export.json", suspects)
 
 
-def test_images_can_be_linked(folder: Path, suspects: SuspectsFile, run: Run) -> None:
-    """With an address, tasks name the files instead of holding them."""
+def test_images_can_be_linked(
+    folder: Path, suspects: SuspectsFile, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With an address, tasks name the files instead of holding them; ids that tell the given label are counted."""
     tasks = written(run, "label-studio", "--address", "/data/local-files/?d=photos/", "--show", "images")
     first = tasks[0]["data"]
     assert first["image"] == f"/data/local-files/?d=photos/{suspects.ids[first['row']]}"
     assert "<Image " in (folder / "label-studio.config.xml").read_text()
+    assert "warning: 6 of 6 linked ids contain the name of the given label" in capsys.readouterr().out
+    with np.load("outputs.npz") as archive:
+        arrays = {**archive, "ids": np.array([f"{row}-airplanes.png" for row in range(suspects.suspects.n)])}
+    np.savez("plain.npz", allow_pickle=False, **arrays)
+    assert run("find", "plain.npz", "--held-out", "held-out.npz", "-o", "plain.parquet") == 0
+    assert (
+        run("export", "plain.parquet", "--to", "label-studio", "--address", "/", "--show", "images", "-o", "p.json")
+        == 0
+    )
+    written(run, "argilla", "--data", "images.npy")  # embedded, so that no id is seen
+    assert "warning" not in capsys.readouterr().out
 
 
 def test_a_plain_table_has_the_suspects_alone(folder: Path, suspects: SuspectsFile, run: Run) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
-from edgecascade.calibration.commands.clean.drawn import add_draw_arguments, draw
+from edgecascade.calibration.commands.clean.drawn import Item, add_draw_arguments, draw
 from edgecascade.calibration.commands.clean.labelling_tools import (
     argilla_records,
     argilla_settings,
@@ -73,9 +75,20 @@ def execute(arguments: Namespace) -> int:
         output.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
         beside.write_text(settings, encoding="utf-8")
     print(f"drew {len(items)} rows (seed {arguments.seed}): {output} and {beside}")
+    if telling := sum(map(_tells_given, items)):
+        print(
+            f"warning: {telling} of {len(items)} linked ids contain the name of the given label, which whoever judges "
+            "can read; link copies with other names, or leave out --address to embed images"
+        )
     print("next: import both, judge all rows, export them as JSON, and run")
     print(f"  edgecascade clean judge {arguments.suspects} EXPORT.json")
     return 0
+
+
+def _tells_given(item: Item) -> bool:
+    """Return whether the address that stands for an input contains the name of its given class as a word."""
+    given = re.escape(item.labels[item.given])
+    return re.search(rf"(?<![^\W_]){given}(?![^\W_])", unquote(item.shown.link or ""), re.IGNORECASE) is not None
 
 
 def _write_table(file: SuspectsFile, data: str | None, output: Path) -> int:
