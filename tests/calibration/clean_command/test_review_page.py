@@ -191,7 +191,7 @@ def test_a_wrong_class_is_not_taken(folder: Path, run: Run, opened: Callable[...
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1280, 800), (360, 640)], ids=["wide", "phone"])
+@pytest.mark.parametrize("size", [(1280, 800), (360, 640), (740, 360)], ids=["wide", "phone", "landscape"])
 def test_the_page_fits_and_can_be_read(
     folder: Path, run: Run, opened: Callable[..., Any], scheme: str, size: tuple[int, int]
 ) -> None:
@@ -211,6 +211,18 @@ def test_the_page_fits_and_can_be_read(
     page.keyboard.press("4")
     form = page.locator("#other").bounding_box()
     assert form["y"] + form["height"] <= page.locator("nav").bounding_box()["y"]
+
+
+def test_a_tapped_answer_does_not_look_chosen_for_the_next_input(
+    folder: Path, run: Run, opened: Callable[..., Any]
+) -> None:
+    """All answers look alike after a tap, and none has the focus."""
+    assert run("review", "suspects.parquet", "--data", "images.npy", "-n", 2, "-o", "review.html") == 0
+    page = opened(folder / "review.html", viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    page.tap("[data-answer='0']")
+    assert page.inner_text("#place") == "2 of 2"
+    look = "found => found.map(one => getComputedStyle(one).backgroundColor + one.matches(':focus'))"
+    assert len(set(page.locator("#answers button").evaluate_all(look))) == 1
 
 
 def contrast(*colours: str) -> float:

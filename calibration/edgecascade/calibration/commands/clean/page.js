@@ -185,7 +185,12 @@ document.addEventListener("keydown", (event) => {
   else return;
   event.preventDefault();
 });
-for (const button of answers) button.onclick = () => press(button.dataset.answer);
+for (const button of answers) {
+  button.onclick = (event) => {
+    if (event.detail) button.blur(); // clicked or tapped: it would look chosen for the next input
+    press(button.dataset.answer);
+  };
+}
 at("other").onsubmit = submitOther;
 at("cancel").onclick = closeOther;
 at("back").onclick = () => show(Math.max(0, shown - 1));
