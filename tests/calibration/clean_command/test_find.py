@@ -251,6 +251,7 @@ def test_bad_input_gets_one_sentence(folder: Path, run: Run, fault: str, capsys:
         (("outputs.npz", "-o", "found.parquet"), "--held-out: "),
         (("outputs.npz", "--held-out", "outputs.npz", "-o", "found.parquet"), "held-out rows: "),
         (("missing.npz", "--held-out", "held-out.npz", "-o", "found.parquet"), "missing.npz: no such file"),
+        ((".", "--held-out", "held-out.npz", "-o", "found.parquet"), "got a folder"),
         (("outputs.npz", "--held-out", "held-out.npz", "-o", "found.csv"), "--output: "),
         (("outputs.npz", "--held-out", "held-out.npz", "-o", "outputs.npz.parquet/x.parquet"), "folder"),
         (("outputs.npz", "--held-out", "held-out.npz", "-o", "suspects.parquet"), "expected a new file"),

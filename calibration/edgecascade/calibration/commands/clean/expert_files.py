@@ -208,6 +208,10 @@ def _read_named(
     path: Path, wanted: Sequence[str], beside: Sequence[str], experts: bool = True, required: bool = True
 ) -> tuple[dict[str, Any], list[str]]:
     """Read the experts of a file, all if none are named, and the other arrays."""
+    if path.is_dir():
+        raise CalibrationError(
+            f"{path}: expected outputs in one .npz or .parquet file, or .npy files, the labels last, got a folder"
+        )
     if not path.is_file():
         raise CalibrationError(f"{path}: no such file")
     if path.suffix == ".parquet":
