@@ -131,6 +131,42 @@ def test_a_file_is_calibrated_for_another_population(folder: Path, capsys: pytes
     assert "night" in shown
 
 
+GENERAL = """
+import torch
+
+class Gauge(torch.nn.Module):
+    def forward(self, x):
+        return {"mean": x.mean((1, 2, 3)), "level": x.mean(1)}
+"""
+
+
+def test_the_body_of_a_general_task(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It takes images and has the outputs that are named, as has an ONNX file of them; the next step names the task."""
+    (folder / "gauge.py").write_text(GENERAL)
+    source, image = ("gauge.py:Gauge", "--shape", "3,8,8"), ("--image-size", "8x8", "--std", "1,1,1")
+    assert run("export", *source, *image, "--outputs", "mean,level", "-o", "direct.onnx") == 0
+    said = capsys.readouterr().out
+    assert "outputs     mean: float32 [batch], level: float32 [batch, 8, 8]" in said
+    assert "calibrate direct.onnx --task TASK " in said
+    assert "classes" not in said
+    assert run("export", *source, "--outputs", "mean,level", "-o", "raw.onnx") == 0
+    assert run("export", "raw.onnx", *image, "--outputs", "level", "-o", "level.onnx") == 0
+    x = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    for file, names in (("direct.onnx", ["mean", "level"]), ("level.onnx", ["level"])):
+        session = open_session(file)
+        assert [one.name for one in session.get_outputs()] == names
+        np.testing.assert_allclose(session.run(["level"], {"image": x})[0], x.mean(3), rtol=1e-4)
+
+
+def test_a_body_of_one_number_is_said_to_be_a_binary_classifier(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lines name the option for a number that is none."""
+    (folder / "number.py").write_text("import torch\nnet = torch.nn.Linear(3, 1)\n")
+    assert run("export", "number.py:net", "--shape", "3", "-o", "number.onnx") == 0
+    assert "for a number, give --outputs" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["ready", "small"])
 def test_a_module_or_its_factory_is_exported(folder: Path, name: str) -> None:
     """A file may name a module or a function that returns one."""
@@ -313,6 +349,11 @@ def test_inputs_to_quantize_on_are_finite(folder: Path, capsys: pytest.CaptureFi
 NET = ("nets.py:small", "--shape", "3,8,8")
 CALIBRATE = ("calibrate", "corner.onnx", "--remote", "remote.onnx", "--data", "calibration.npz", "-o", "out.onnx")
 WRONG = {
+    "outputs of a dict that it lacks": ("export", *NET, "--outputs", "a,b", "-o", "out.onnx"),
+    "outputs that a file lacks": ("export", "corner.onnx", "--outputs", "boxes", "-o", "out.onnx"),
+    "an output without a name": ("export", "corner.onnx", "--outputs", "a,,b", "-o", "out.onnx"),
+    "outputs and class names": ("export", *NET, "--outputs", "a", "--names", "x,y,z", "-o", "out.onnx"),
+    "outputs of a Hugging Face model": ("export", "hf:some/model", "--outputs", "a", "-o", "out.onnx"),
     "a module without a shape": ("export", "nets.py:small", "-o", "out.onnx"),
     "a shape of text": ("export", "nets.py:small", "--shape", "big", "-o", "out.onnx"),
     "a shape it cannot take": ("export", "nets.py:small", "--shape", "4,8,8", "-o", "out.onnx"),

@@ -255,6 +255,75 @@ def test_a_module_that_gives_more_than_logits_or_others_each_time_is_refused(
         export_torch(module, (5, 4))
 
 
+class Detector(torch.nn.Module):
+    """Gives a map of scores, whole numbers and a flag for each input."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """Return a dict."""
+        return {"map": torch.stack([x, -x], dim=1), "largest": x.flatten(1).argmax(1), "any": (x > 0).any(2).any(1)}
+
+
+class InOrder(Detector):
+    """Gives the same as a tuple."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """Return the values of the dict."""
+        return tuple(super().forward(x).values())
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (Detector(), ["map", "largest", "any"]),
+        (Detector(), ["any", "map"]),
+        (InOrder(), ["map", "largest", "any"]),
+        (torch.nn.Conv2d(5, 2, 1), ["score"]),
+    ],
+)
+def test_the_body_of_a_general_task_has_named_outputs_of_any_shape(module: torch.nn.Module, names: list[str]) -> None:
+    """They have the order of the names, and equal what the module gives at any batch size."""
+    x = np.random.default_rng(1).normal(size=(4, 5, *((4, 3) if isinstance(module, torch.nn.Conv2d) else (4,))))
+    x = x.astype(np.float32)
+    model = export_torch(module, x.shape[1:], outputs=names)
+    assert [one.name for one in model.graph.output] == names
+    with torch.no_grad():
+        wanted = module(torch.from_numpy(x))
+    by_name = wanted if isinstance(wanted, dict) else dict(zip(names, _tuple(wanted), strict=True))
+    for name, got in zip(names, open_session(model.SerializeToString()).run(names, {"input": x}), strict=True):
+        np.testing.assert_allclose(got, by_name[name].numpy(), atol=1e-5)
+
+
+def _tuple(given: Any) -> tuple[Any, ...]:
+    return given if isinstance(given, tuple) else (given,)
+
+
+@pytest.mark.parametrize(
+    ("module", "names", "message"),
+    [
+        (Detector(), ["boxes"], "outputs: expected among map, largest, any, which it gives, got boxes"),
+        (InOrder(), ["a", "b"], "outputs: expected 3, a name for each of what it gives, got 2: a, b"),
+        (InOrder(), ["a", "b", "a"], "outputs: expected a name of its own for each output, got 'a'"),
+        (
+            Recurrent(),
+            ["steps", "state"],
+            r"module: expected a tensor \[n, ...\] for 3 inputs in 'state', got a Tensor",
+        ),
+        (Counting(), ["numbers"], "module: expected the same outputs for the same inputs"),
+        (
+            torch.nn.Conv2d(5, 2, 1),
+            [],
+            r"module: expected one tensor of logits .* got a Tensor \[3, 2, 4, 4\].*--outputs",
+        ),
+    ],
+)
+def test_outputs_that_are_not_those_of_the_module_are_refused(
+    module: torch.nn.Module, names: list[str], message: str
+) -> None:
+    """The error names what the module gives."""
+    with pytest.raises(ExportError, match=f"^{message}"):
+        export_torch(module, (5, 4, 4) if isinstance(module, torch.nn.Conv2d) else (5, 4), outputs=names)
+
+
 SMALL = "import torch\ndef small():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))\n"
 FITTING = {"1.weight": torch.zeros(3, 12), "1.bias": torch.ones(3)}
 

@@ -24,7 +24,7 @@ with naming_extras():
     from edgecascade.export.compare import Compared, compare_bodies
     from edgecascade.export.data import LabelledData, ReferencedData, read_coco, read_labelled, read_references
     from edgecascade.export.fold import fold, unfold
-    from edgecascade.export.graph import load_model, save_model
+    from edgecascade.export.graph import keep_outputs, load_model, save_model
     from edgecascade.export.logits import KINDS, LogitsSource, find_logits, kind_of, logits_of
     from edgecascade.export.parity import Parity, check_parity
     from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
@@ -77,6 +77,7 @@ __all__ = [
     "find_logits",
     "fold",
     "from_hub",
+    "keep_outputs",
     "kind_of",
     "labelled_as",
     "load_model",

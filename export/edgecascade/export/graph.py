@@ -7,7 +7,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ __all__ = [
     "has_batch_scale",
     "is_large",
     "keep",
+    "keep_outputs",
     "load_model",
     "open_model",
     "opset",
@@ -366,6 +367,28 @@ def keep(entries: Any, wanted: Callable[[Any], bool]) -> None:
     for position in reversed(range(len(entries))):
         if not wanted(entries[position]):
             del entries[position]
+
+
+def keep_outputs(model: ModelProto, names: Sequence[str]) -> ModelProto:
+    """Return a copy of a model that gives the named outputs, in this order, and no others.
+
+    Args:
+        model: the model.
+        names: of some of its outputs.
+
+    Raises:
+        ExportError: it has no such output, or one is named twice.
+    """
+    declared = {one.name: one for one in model.graph.output}
+    if not names or len(set(names)) != len(names) or not declared.keys() >= set(names):
+        raise ExportError(
+            f"outputs: expected some of {', '.join(declared)}, each once, got {', '.join(names) or 'none'}"
+        )
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.output[:]
+    copy.graph.output.extend(declared[name] for name in names)
+    return copy
 
 
 def tensor_names(model: ModelProto) -> set[str]:

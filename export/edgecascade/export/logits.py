@@ -25,6 +25,7 @@ __all__ = [
     "LogitsSource",
     "declared_classes",
     "find_logits",
+    "is_one_number",
     "kind_of",
     "logits_of",
     "logits_steps",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 KINDS = ("logits", "probabilities", "binary-logits", "binary-probabilities")
+_GENERAL = "; for a general task, see `export --outputs` and `calibrate --task`"
 _COPIES = ("Identity", "Cast", "Dropout")  # operators that leave values where they are
 _MOVES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Clip", "Gather", "Slice", "Expand")
 _SIGMOIDS = ("Sigmoid", "HardSigmoid")
@@ -82,7 +84,7 @@ def find_logits(model: ModelProto, name: str | None = None, kind: str | None = N
             f"logits: expected {', '.join(_FLOATING.values())} in {name!r}, got another type{_zipmap(outputs)}"
         )
     if chosen.HasField("shape") and len(chosen.shape.dim) not in (1, 2):
-        raise ExportError(f"logits: expected [batch, classes] in {name!r}, got {listed}")
+        raise ExportError(f"logits: expected [batch, classes] in {name!r}, got {listed}{_GENERAL}")
     binary = kind.startswith("binary") if kind else _is_binary(chosen)
     producers = {output: node for node in model.graph.node for output in node.output}
     producer = _maker(name, producers, _COPIES)
@@ -101,6 +103,12 @@ def find_logits(model: ModelProto, name: str | None = None, kind: str | None = N
         raise ExportError(f"kind: expected binary-probabilities, as {name!r} is a Sigmoid, got {kind}")
     found = "binary-probabilities" if sigmoid else "logits" if last == "LogSoftmax" else None
     return LogitsSource(name, kind or found)
+
+
+def is_one_number(model: ModelProto) -> bool:
+    """Return whether a classifier's output is one number for each input, as that of a regression would be."""
+    outputs = {o.name: o.type.tensor_type for o in model.graph.output}
+    return _is_binary(outputs[_only(outputs, "several")])
 
 
 def declared_classes(model: ModelProto) -> int | None:
@@ -227,7 +235,7 @@ def _only(outputs: dict[str, onnx.TypeProto.Tensor], listed: str) -> str:
             return found[0]
         if found:
             break
-    cure = _zipmap(outputs) or "; name it with --logits"
+    cure = _zipmap(outputs) or f"; of a classifier, name it with `calibrate --logits`{_GENERAL}"
     raise ExportError(f"logits: expected one floating [batch, classes] output, got {listed}{cure}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from edgecascade.runtime.text import TextInput
 
-__all__ = ["ModelInputs", "as_declared", "model_inputs"]
+__all__ = ["ModelInputs", "as_declared", "listed", "model_inputs"]
 
 
 class ModelInputs(NamedTuple):
@@ -143,11 +143,14 @@ class ModelInputs(NamedTuple):
             yield self.feeds(argument, part)
 
     def __str__(self) -> str:
-        """Return name, type and shape of every input."""
-        return ", ".join(
-            f"{one.name}: {numpy_dtype(one.type)} [{', '.join(str(side) for side in one.shape)}]"
-            for one in self.declared
-        )
+        return listed(self.declared)
+
+
+def listed(declared: Sequence[Declared]) -> str:
+    """Return name, type and shape of every input or output."""
+    return ", ".join(
+        f"{one.name}: {numpy_dtype(one.type)} [{', '.join(str(side) for side in one.shape)}]" for one in declared
+    )
 
 
 def model_inputs(session: Engine, path: str | os.PathLike[str]) -> ModelInputs:

@@ -22,8 +22,8 @@ from edgecascade.cli import rare
 from edgecascade.export.class_names import labelled_as, model_names, name_classes
 from edgecascade.export.compare import agreement, check_quantized
 from edgecascade.export.data import Inputs, batches, read_labelled
-from edgecascade.export.graph import is_large, load_model, open_model, save_model
-from edgecascade.export.logits import declared_classes, find_logits
+from edgecascade.export.graph import is_large, keep_outputs, load_model, open_model, save_model
+from edgecascade.export.logits import declared_classes, find_logits, is_one_number
 from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
 from edgecascade.export.sources import (
     GGUF,
@@ -41,7 +41,7 @@ from edgecascade.export.weight_only import quantize_weights
 from edgecascade.export.writing import check_out, refuse_same, write_tokenizer
 from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.inputs import read_arrays
-from edgecascade.runtime.model_inputs import model_inputs
+from edgecascade.runtime.model_inputs import listed, model_inputs
 from edgecascade.types.class_names import read_names, some_names
 from edgecascade.types.document import KEY, ImagePreprocessing
 from edgecascade.types.errors import ExportError, first_line
@@ -111,6 +111,13 @@ def configure(parser: ArgumentParser) -> None:
         metavar="NAMES",
         help="Class names in the order of the model's outputs: a list such as cat,dog, a .txt file with one name a "
         "line, or a .json file with a list or an object by number. They replace those that the model has.",
+    )
+    parser.add_argument(
+        "--outputs",
+        type=_listed_outputs,
+        metavar="NAMES",
+        help="Outputs of a general task's body, such as boxes,scores: names for what a torch module returns in order, "
+        "keys of its dict, or those of an ONNX file to keep.",
     )
     source = parser.add_argument_group("torch modules and Hugging Face models")
     source.add_argument("--shape", type=_integers, help="Shape of one input of a torch module, such as 3,96,96.")
@@ -212,7 +219,12 @@ def execute(arguments: Namespace) -> int:
     """Export, quantize, put preprocessing in front, write."""
     check_out(arguments.out, "--out")
     refuse_same(arguments.out, {"the source": arguments.source}, "--out")
-    model, tokenizer = _load(arguments)
+    if arguments.outputs:
+        _refuse_those_of_classifiers(arguments)
+    try:
+        model, tokenizer = _load(arguments)
+    except ExportError as error:
+        raise ExportError(re.sub("^(?=outputs:)", "--", str(error))) from error
     names, preprocessing = _names(arguments, model), _preprocessing(arguments, model)
     if arguments.int8:
         data = labelled_as(read_labelled(arguments.int8), names)
@@ -234,9 +246,18 @@ def execute(arguments: Namespace) -> int:
     files = [*([weights.name] if weights else []), *([TOKENIZER] if tokenizer is not None else [])]
     beside = f", with {' and '.join(files)} beside it" if files else ""
     print(f"wrote       {out} ({out.stat().st_size / 1e6:.1f} MB){beside}")
-    print("\n".join(_described(model, out, names)))
-    print(f"next        edgecascade calibrate {quote(str(out))} --remote REMOTE --data DATA --offload-rate 0.2 -o FILE")
+    print("\n".join(_described(model, out, names, general=bool(arguments.outputs))))
+    task = "--task TASK " if arguments.outputs else ""
+    rest = "--remote REMOTE --data DATA --offload-rate 0.2 -o FILE"
+    print(f"next        edgecascade calibrate {quote(str(out))} {task}{rest}")
     return 0
+
+
+def _refuse_those_of_classifiers(arguments: Namespace) -> None:
+    """Check that no argument is given that needs class names, labels or a Hugging Face classifier."""
+    for name in ("names", "task", "int8", "data", "answers", "prompt"):
+        if getattr(arguments, name) is not None:
+            raise ExportError(f"--{name}: expected of a classifier, got --outputs, which is for general tasks")
 
 
 def _converted(arguments: Namespace, model: ModelProto, names: Sequence[str], tokenizer: bytes | None) -> ModelProto:
@@ -259,7 +280,7 @@ def _converted(arguments: Namespace, model: ModelProto, names: Sequence[str], to
     data = None if arguments.data is None else labelled_as(read_labelled(arguments.data), names)
     _step("converting the weights")
     converted = conversions[option](model)
-    if data is None and tokenizer is None:
+    if data is None and (tokenizer is None or arguments.outputs):
         return converted
     _step("comparing the answers with those in float")
     with TemporaryDirectory() as folder:
@@ -289,14 +310,19 @@ def _changes(option: str, same: Estimate, difference: float) -> Iterator[str]:
         )
 
 
-def _described(model: ModelProto, out: Path, names: Sequence[str] | None) -> Iterator[str]:
+def _described(model: ModelProto, out: Path, names: Sequence[str] | None, *, general: bool) -> Iterator[str]:
     """Yield what a body takes and gives, one line each."""
-    inputs = model_inputs(open_session(out), out)
+    session = open_session(out)
+    inputs = model_inputs(session, out)
     yield f"inputs      {'sentences' if inputs.text is not None else inputs}"
-    if names:
+    if general:
+        yield f"outputs     {listed(session.get_outputs())}"
+    elif names:
         yield f"classes     {len(names)}: {some_names(names)}"
     else:
         yield f"classes     {declared_classes(model) or 'of an unknown number'}, without names (see --names)"
+        if is_one_number(model):
+            yield "            its output is read as the score of a binary classifier; for a number, give --outputs"
 
 
 def _step(sentence: str) -> None:
@@ -316,6 +342,8 @@ def _load(arguments: Namespace) -> tuple[ModelProto, bytes | None]:
     if hugging:
         if source.endswith(GGUF) and not (arguments.answers and arguments.prompt):
             raise ExportError(f"--answers, --prompt: expected with a language model, {source}, which needs both")
+        if arguments.outputs:
+            raise ExportError(f"--outputs: expected with a torch module or an ONNX file, got {source}")
         if arguments.weights or arguments.shape or arguments.example or arguments.image_size or arguments.int8:
             raise ExportError(
                 "--weights, --shape, --example, --image-size, --int8: a Hugging Face model brings its own"
@@ -338,17 +366,22 @@ def _load(arguments: Namespace) -> tuple[ModelProto, bytes | None]:
                 f"source: expected a model to make a body of, got a cascade model, {source}; export the "
                 "body that it was made of, or change the file with `edgecascade recalibrate`"
             )
+        if arguments.outputs:
+            model = keep_outputs(model, arguments.outputs)
         takes_text = model_inputs(open_session(source), source).text is not None
         return model, (Path(source).parent / TOKENIZER).read_bytes() if takes_text else None
     if (arguments.shape is None) == (arguments.example is None):
         raise ExportError("--shape: a torch module needs the shape of one input, such as --shape 3,96,96, or --example")
     module = load_torch_module(source, arguments.weights)
     _step(f"exporting {source}, and comparing the file with the module")
-    return export_torch(module, arguments.shape or read_arrays(arguments.example)), None
+    inputs = arguments.shape or read_arrays(arguments.example)
+    return export_torch(module, inputs, outputs=arguments.outputs or ()), None
 
 
 def _names(arguments: Namespace, model: ModelProto) -> tuple[str, ...]:
     """Return the class names that the user gives, or else those that the model has; none if it has none."""
+    if arguments.outputs:
+        return ()
     find_logits(model)
     classes = declared_classes(model)
     if arguments.names is None:
@@ -411,6 +444,13 @@ def _body_inputs(inputs: Inputs, preprocessing: ImagePreprocessing | None, model
         (array,) = (feeds := declared.feeds("--int8", batch)).values()
         parts.append(session.run(None, feeds)[0] if preprocessing else array)
     return np.concatenate(parts)
+
+
+def _listed_outputs(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise ArgumentTypeError(f"expected names such as boxes,scores, got {text!r}")
+    return names
 
 
 def _integers(text: str) -> tuple[int, ...]:

@@ -37,15 +37,21 @@ def export_torch(
     inputs: Sequence[int] | Mapping[str, NDArray[Any]],
     *,
     output: str = "logits",
+    outputs: Sequence[str] = (),
     sides: Sequence[str] = ("batch",),
 ) -> ModelProto:
-    """Export a classifier to `logits` [batch, classes], and check that the graph gives what the module gives.
+    """Export a module as a body, and check that the graph gives what the module gives.
+
+    A classifier gives one tensor of logits [batch, classes]. The body of a general task gives any number of tensors
+    [batch, ...] of any shape, as a dict or in order.
 
     Args:
         module: a `torch.nn.Module`; it is put in eval mode.
         inputs: the shape of its only input, float32 and called `input`, without the batch axis; or real inputs
             [n, ...], three or more, by the names of its arguments.
-        output: the name of the output.
+        output: the name of a classifier's output.
+        outputs: those of the body of a general task: the keys of the dict that the module returns, of which others are
+            left out, or names for the tensors that it returns in order. Empty for a classifier.
         sides: names of the first sides of every input, which may have any length.
 
     Raises:
@@ -62,17 +68,19 @@ def export_torch(
     example = _example(module, inputs)
     shapes = ", ".join(str(list(array.shape[1:])) for array in example.values())
     tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in example.values()]
-    wanted = _logits(module, tensors)
+    wanted = _given(module, tensors, outputs)
+    names = list(outputs or [output])
+    firsts = tuple(dict(enumerate(map(torch.export.Dim, sides))) for _ in tensors)
     try:
         with quiet("torch"):
             program = torch.onnx.export(
-                module,
+                _in_order(module, outputs) if outputs else module,
                 tuple(tensor[:_TRACED] for tensor in tensors),
                 dynamo=True,
                 verbose=False,
                 input_names=list(example),
-                output_names=[output],
-                dynamic_shapes=tuple(dict(enumerate(map(torch.export.Dim, sides))) for _ in tensors),
+                output_names=names,
+                dynamic_shapes=(firsts,) if outputs else firsts,
             )
     except ModuleNotFoundError:
         raise
@@ -83,17 +91,43 @@ def export_torch(
     model = program.model_proto
     for part in (model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]  # torch leaves stack traces there, with paths of this machine
-    (got,) = open_model(model).run(None, dict(example))
-    if got.shape != wanted.shape or not np.allclose(got, wanted, 0, _TOLERANCE * max(1.0, np.abs(wanted).max()), True):
-        raise ParityError(
-            f"parity with the module failed: torch gives {wanted.flat[0]:.6g}, ... {list(wanted.shape)} and the "
-            f"exported graph {got.flat[0]:.6g}, ... {list(got.shape)}; nothing was written"
-        )
+    for name, first, got in zip(names, wanted, open_model(model).run(names, dict(example)), strict=True):
+        if not _same(first, got):
+            raise ParityError(
+                f"parity with the module failed: torch gives {_start(first)} and the exported graph {_start(got)} in "
+                f"{name!r}; nothing was written"
+            )
     return model
 
 
-def _logits(module: Any, tensors: Sequence[Any]) -> NDArray[Any]:
-    """Return what a module gives, if that is one tensor, and the same in a second call."""
+def _start(array: NDArray[Any]) -> str:
+    return f"{', '.join(f'{one:.6g}' for one in array.flat[:1])}, ... {list(array.shape)}"
+
+
+def _in_order(module: Any, outputs: Sequence[str]) -> Any:
+    """Return a module that gives the named tensors of another in order."""
+    import torch
+
+    class InOrder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, *inputs: Any) -> Any:
+            return tuple(_parts(self.module(*inputs), outputs))
+
+    return InOrder().eval()
+
+
+def _parts(given: Any, outputs: Sequence[str]) -> list[Any]:
+    """Return the tensors that a module gives, those of the names where it gives a dict."""
+    if isinstance(given, Mapping):
+        return [given[name] for name in outputs]
+    return list(given) if isinstance(given, (tuple, list)) else [given]
+
+
+def _given(module: Any, tensors: Sequence[Any], outputs: Sequence[str]) -> list[NDArray[Any]]:
+    """Return what a module gives, if that is what a body gives, and the same in a second call."""
     import torch
 
     with torch.no_grad():
@@ -103,20 +137,62 @@ def _logits(module: Any, tensors: Sequence[Any]) -> NDArray[Any]:
         except Exception as error:  # whatever the module raises
             shapes = ", ".join(str(list(tensor.shape[1:])) for tensor in tensors)
             raise ExportError(f"module: it fails for inputs {shapes}: {first_line(error)}") from error
-    if not isinstance(first, torch.Tensor):
-        parts = f" of {', '.join(map(str, first))}" if isinstance(first, Mapping) else ""
+    if outputs:
+        _check_named(first, outputs, len(tensors[0]))
+    elif not isinstance(first, torch.Tensor):
+        raise _no_logits(first)
+    arrays, again = ([np.asarray(one.numpy()) for one in _parts(given, outputs)] for given in (first, second))
+    if not all(map(_same, arrays, again)):
         raise ExportError(
-            f"module: expected one tensor of logits [n, classes] from it, got a {type(first).__name__}{parts}; "
-            "wrap it in a module that returns the logits only, without a state or features beside them"
+            f"module: expected the same {'outputs' if outputs else 'logits'} for the same inputs, got others in a "
+            "second call: it carries a state or draws random numbers; a cascade answers each input alone"
         )
-    if not torch.allclose(
-        first, second, rtol=0, atol=_TOLERANCE * float(first.abs().max().clamp(min=1)), equal_nan=True
-    ):
+    if not outputs and again[0].ndim not in (1, 2):
+        raise _no_logits(first)
+    return again
+
+
+def _no_logits(given: Any) -> ExportError:
+    return ExportError(
+        f"module: expected one tensor of logits [n, classes] from it, got {_described(given)}; wrap it in a module "
+        "that returns the logits only, without a state or features beside them; for a general task, name what it gives "
+        "with `outputs` (--outputs)"
+    )
+
+
+def _same(wanted: NDArray[Any], got: NDArray[Any]) -> bool:
+    tolerance = _TOLERANCE * max(1.0, float(np.abs(wanted).max(initial=0)))
+    return got.shape == wanted.shape and np.allclose(got, wanted, 0, tolerance, True)
+
+
+def _check_named(given: Any, outputs: Sequence[str], n: int) -> None:
+    """Check that a module gives a tensor for each input [n, ...] under each name.
+
+    Raises:
+        ExportError: it does not.
+    """
+    import torch
+
+    if repeated := [name for name in outputs if outputs.count(name) > 1 or not name]:
+        raise ExportError(f"outputs: expected a name of its own for each output, got {repeated[0]!r}")
+    if isinstance(given, Mapping):
+        if missing := [name for name in outputs if name not in given]:
+            raise ExportError(f"outputs: expected among {', '.join(map(str, given))}, which it gives, got {missing[0]}")
+    elif len(_parts(given, outputs)) != len(outputs):
         raise ExportError(
-            "module: expected the same logits for the same inputs, got others in a second call: it carries a state or "
-            "draws random numbers; a cascade answers each input alone"
+            f"outputs: expected {len(_parts(given, outputs))}, a name for each of what it gives, got {len(outputs)}: "
+            f"{', '.join(outputs)}"
         )
-    return np.asarray(second.numpy())
+    for name, one in zip(outputs, _parts(given, outputs), strict=True):
+        if not isinstance(one, torch.Tensor) or one.shape[:1] != (n,):
+            raise ExportError(f"module: expected a tensor [n, ...] for {n} inputs in {name!r}, got {_described(one)}")
+
+
+def _described(given: Any) -> str:
+    """Return the kind of what a module gives, and its parts or its shape."""
+    shape = getattr(given, "shape", None)
+    parts = f" of {', '.join(map(str, given))}" if isinstance(given, Mapping) else ""
+    return f"a {type(given).__name__}{parts}" if shape is None else f"a {type(given).__name__} {list(shape)}"
 
 
 def load_torch_module(source: str, weights: str | os.PathLike[str] | None = None) -> Any:
