@@ -18,6 +18,7 @@ import re
 import shlex
 import shutil
 from argparse import ArgumentParser
+from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -157,12 +158,37 @@ def example_folder(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     (folder / "costs.json").write_text('{"red": 20, "green": 1, "blue": 1}')
     (folder / "photos").mkdir()
     Image.new("RGB", (64, 48), "red").save(folder / "photos" / "red.png")
+    if request.node.callspec.params["page"].name == "cleaning.md":
+        cleaned = [
+            f"{path.relative_to(folder / 'photos')},{label}" for path, label in mislaid_images(folder / "photos")
+        ]
+        lines = ["row,id,label", *(f"{row},{line}" for row, line in enumerate(cleaned))]
+        (folder / "cleaned.csv").write_text("\n".join(lines))
     if request.node.callspec.params["page"].name == "tasks.md":
         for name, make in (("lines", text_pair), ("patients", regression_pair)):
             (folder / name).mkdir()
             make(folder / name)
     monkeypatch.chdir(folder)
     return folder
+
+
+def mislaid_images(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Save images of three classes, of which some lie in the folder of another, and yield them with the right class.
+
+    Files of different classes have the same names.
+    """
+    from PIL import Image
+
+    rng, colours, count = np.random.default_rng(0), ("red", "green", "blue"), Counter[str]()
+    for number in range(150):
+        right = number % 3
+        given = colours[(right + 1) % 3 if number % 20 == 0 else right]
+        found = folder / given / f"{count[given]}.png"
+        count[given] += 1
+        found.parent.mkdir(exist_ok=True)
+        pixels = rng.integers(0, 150, (8, 8, 3)) + np.eye(3, dtype=int)[right] * 60
+        Image.fromarray(pixels.astype(np.uint8)).save(found)
+        yield found, colours[right]
 
 
 @pytest.mark.parametrize("page", [one for one in PAGES if one.name != "tutorial.md"], ids=lambda page: page.name)

@@ -80,7 +80,7 @@ def execute(arguments: Namespace) -> int:
             f"warning: {telling} of {len(items)} linked ids contain the name of the given label, which whoever judges "
             "can read; link copies with other names, or leave out --address to embed images"
         )
-    print("next: import both, judge all rows, export them as JSON, and run")
+    print("next: import both, judge the rows in order, export them as JSON, and run")
     print(f"  edgecascade clean judge {arguments.suspects} EXPORT.json")
     return 0
 

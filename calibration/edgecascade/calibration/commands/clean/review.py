@@ -55,7 +55,7 @@ def execute(arguments: Namespace) -> int:
         Path(arguments.output).write_text(page, encoding="utf-8")
     among = f"{int(file.suspects.flagged.sum())} flagged" if arguments.design == "flagged" else f"all {file.suspects.n}"
     print(f"drew {len(items)} of {among} rows (seed {arguments.seed}); {arguments.output} has {len(page) / 1e3:.0f} kB")
-    print(f"next: open {arguments.output} in a browser, judge all of it, and save {_VERDICTS}; then run")
+    print(f"next: open {arguments.output} in a browser, judge in its order, and save {_VERDICTS}; then run")
     print(f"  edgecascade clean judge {arguments.suspects} {_VERDICTS}")
     return 0
 
