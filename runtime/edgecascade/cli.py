@@ -12,7 +12,7 @@ from importlib.metadata import version
 from io import TextIOWrapper
 from typing import Any, NamedTuple, NoReturn, TextIO, cast
 
-from edgecascade.types.errors import EdgecascadeError, printable
+from edgecascade.types.errors import EdgecascadeError, first_line, printable
 from edgecascade.types.extras import installing
 
 __all__ = ["main", "rare"]
@@ -75,6 +75,10 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise
         checkout = ", or in a checkout of the source: pip install ./benchmarks" if missing == _APART else ""
         return _fail(f"{name} needs {missing}: {installing(missing, _COMMANDS[name].extra)}{checkout}")
+    except ImportError as error:  # packages that do not fit one another
+        if name is None or str(error.name).startswith("edgecascade"):
+            raise
+        return _fail(f"{name} cannot import {error.name or 'a package'}: {first_line(error)}")
     except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -298,6 +298,21 @@ def test_a_missing_package_is_reported_with_its_extra(
     assert f"pip install 'edgecascade[{extra}]'" in capsys.readouterr().err
 
 
+def test_packages_that_do_not_fit_one_another_are_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As transformers refuses a version of another package when it is imported."""
+
+    def execute(_: object) -> int:
+        raise ImportError("huggingface-hub>=0.34,<1.0 is required, got 2.4", name="transformers")
+
+    monkeypatch.setattr("edgecascade.runtime.commands.run.execute", execute)
+    assert run("run", "local.onnx", "inputs") == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "transformers" in said
+    assert "2.4" in said
+
+
 @pytest.mark.parametrize(
     ("package", "extra", "use"),
     [

@@ -102,8 +102,10 @@ def chosen_columns(inputs: ModelInputs, names: Sequence[str], wanted: Sequence[s
     others = [one] if one else [name for name in names if name not in (*LABEL_COLUMNS, INDEX)]
     shape = inputs.declared[0].shape
     features = len(shape) == 2 and shape[1] in (len(others), *(() if isinstance(shape[1], int) else (shape[1],)))
+    features = features and inputs.text is None
     if (inputs.text is None and len(declared) > 1) or not (len(others) == 1 or (features and others)):
-        raise InputError(f"x: expected a table with columns for {inputs}, got {_some(names)}; choose its columns")
+        got = f"{_some(names)}; choose its columns (--columns)"
+        raise InputError(f"x: expected a table with columns for {inputs}, got {got}")
     return others
 
 

@@ -129,7 +129,7 @@ def fit_temperature_and_noise(
     >>> labels = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)    # from softmax(z)
     >>> labels[:100] = (labels[:100] + rng.integers(1, 10, 100)) % 10       # and 5 % of them wrong
     >>> print(fit_temperature_and_noise(logits, labels))
-    about 4.8 % (3.5 to 6.2) of the labels look wrong; T is 1.02 allowing for that, 1.38 without
+    about 4.8 % (3.5 to 6.2) of the labels look wrong to this model; T is 1.02 allowing for that, 1.38 without
     """
     check_labelled_logits(logits, labels)
     weight = normalised(weight, len(labels))

@@ -346,7 +346,8 @@ def _load(arguments: Namespace) -> tuple[ModelProto, bytes | None]:
             raise ExportError(f"--outputs: expected with a torch module or an ONNX file, got {source}")
         if arguments.weights or arguments.shape or arguments.example or arguments.image_size or arguments.int8:
             raise ExportError(
-                "--weights, --shape, --example, --image-size, --int8: a Hugging Face model brings its own"
+                "--weights, --shape, --example, --image-size, --int8: expected without a Hugging Face model, which "
+                "brings its own; --int8-dynamic quantizes it"
             )
         _step(f"exporting {source}, and comparing the file with the model")
         name = source.removeprefix(_HUB)

@@ -44,11 +44,10 @@ def configure(parser: ArgumentParser) -> None:
         "  tail -f sentences.log | edgecascade run local.onnx - --remote https://... --header-file header.txt\n"
         "  edgecascade run local.onnx camera:0 --every 10 --budget 100/hour --budget 5MB/day --remote ...\n\n"
         "A line is a sentence, a path to an image, or JSON: an array, an object of arrays by name, or\n"
-        '{"x": any of these, "key": "..."}. An image can be {"b64": its file in base64}. A sentence can be\n'
-        '{"text": "...", "key": "..."}; in a .jsonl it is that, or a JSON string. Each answer is a JSON line with\n'
-        "that key, in the order of the inputs, and for a general task with the `result` of --decode or outputs.\n"
-        "Late answers (--outbox) follow. The first Ctrl-C or SIGTERM takes no more inputs; the second ends. Exit\n"
-        "codes: 2, an input does not fit, and its line has `error`; 3, the remote answered no forward."
+        '{"x": any of these, "key": "..."}, or "text" for "x"; an image can be {"b64": its file in base64}. Answers\n'
+        "are JSON lines with that key, in order, and for a general task the `result` of --decode or outputs. Late\n"
+        "answers (--outbox) follow. The first Ctrl-C or SIGTERM takes no more inputs; the second ends. Exit codes: 2,\n"
+        "an input does not fit, and its line has `error`; 3, the remote answered no forward."
     )
     parser.add_argument("file", help="Cascade model, as `edgecascade calibrate` writes it.")
     parser.add_argument(

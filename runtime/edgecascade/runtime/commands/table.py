@@ -68,9 +68,11 @@ def check_table_arguments(arguments: Namespace) -> bool:
     """
     output, tables = arguments.output, [one for one in arguments.inputs if one.lower().endswith(_PARQUET)]
     if output is None:
-        given = "inputs" if tables else next((f"--{n}" for n in ("columns", "keep") if getattr(arguments, n)), None)
+        if tables:
+            raise ArgumentError(f"--output: expected a new .parquet file for the answers to {tables[0]}, got none")
+        given = next((f"--{name}" for name in ("columns", "keep") if getattr(arguments, name)), None)
         if given is not None:
-            raise ArgumentError(f"{given}: expected with --output, which names a new .parquet file, got no output")
+            raise ArgumentError(f"{given}: expected with a .parquet file and --output, got neither")
         return False
     if arguments.every != 1:
         raise ArgumentError(f"--every: expected without --output, which answers every row, got {arguments.every}")
@@ -149,9 +151,11 @@ class _Job:
         self._inputs = chosen_columns(cascade.inputs, names, _listed(arguments.columns))
         self._keep = _listed(arguments.keep)
         taken = (*_ANSWER, *cascade.outputs)
-        wrong = next((name for name in self._keep if name not in names or name in taken), None)
-        if wrong is not None:
-            raise InputError(f"--keep: expected columns of {self._path} that no answer has, got {wrong!r}")
+        for name in self._keep:
+            if name not in names:
+                raise InputError(f"--keep: expected columns of {self._path}, {', '.join(names):.200}, got {name!r}")
+            if name in taken:
+                raise InputError(f"--keep: expected other names than the answers' {', '.join(taken)}, got {name!r}")
         twice = next((name for name in (*self._inputs, *self._keep) if names.count(name) > 1), None)
         if twice is not None:
             raise InputError(f"{self._path}: expected one column of the name {twice!r}, got {names.count(twice)}")
@@ -269,8 +273,8 @@ class _Job:
             other = next((name for name, value in description.items() if before.get(name) != value), None)
             if other is not None:
                 raise ArgumentError(
-                    f"--output: expected the parts of this run in {self._folder}, got those of one with another "
-                    f"{other}; remove the folder to start anew"
+                    f"--output: expected the parts of this run in {self._folder}, got those of another: "
+                    f"its {other} differs; remove the folder to start anew"
                 )
         else:
             begun = self._folder / "job.json.part"

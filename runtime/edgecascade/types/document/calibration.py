@@ -56,8 +56,8 @@ class LabelNoise:
 
     def __str__(self) -> str:
         return (
-            f"about {self.wrong.percent()} of the labels look wrong; T is {self.temperature:.3g} allowing for that, "
-            f"{self.without:.3g} without"
+            f"about {self.wrong.percent()} of the labels look wrong to this model; "
+            f"T is {self.temperature:.3g} allowing for that, {self.without:.3g} without"
         )
 
 
