@@ -1,6 +1,7 @@
 """`bench offload` measures a small pair of models with a known result."""
 
 import json
+import shlex
 from argparse import ArgumentParser
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from documents import some_document
+from edgecascade.benchmarks.commands import offload as commands
 from edgecascade.benchmarks.commands.offload import configure, execute
 from edgecascade.benchmarks.offload import Offload, Prices, measure_offload, offload_summary
 from edgecascade.benchmarks.offload.examples import _content
@@ -23,7 +25,7 @@ from edgecascade.calibration import mean, paired_difference_interval, proportion
 from edgecascade.cli import main
 from edgecascade.export import read_labelled
 from edgecascade.export.data import LabelledData
-from edgecascade.runtime import Deadline
+from edgecascade.runtime import Deadline, RemoteError
 from edgecascade.runtime.remotes.remote import Traffic, connect
 from edgecascade.types.document import Certificate
 from edgecascade.types.errors import BenchmarkError
@@ -371,3 +373,84 @@ def test_models_that_always_agree_have_no_area(pair: Path, data: LabelledData) -
     assert "none: forwarding changes nothing" in told
     assert "nan" not in told
     json.dumps(plain(offload_document(result)), allow_nan=False)
+
+
+class Elsewhere:
+    """A remote at an address whose model can be exchanged; without a model, it fails."""
+
+    def __init__(self, path: Path) -> None:
+        self.path: Path | None = path
+        self.asked = 0
+        self.lasts = 10**9
+
+    def infer(self, inputs: Any, deadline: Deadline) -> Any:
+        """Ask the model of the moment."""
+        self.asked += len(inputs)
+        if self.asked > self.lasts:
+            raise RemoteError("HTTP 401: no token")
+        remote = connect(self.path)
+        assert remote is not None
+        return remote.infer(inputs, deadline)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@pytest.fixture
+def elsewhere(pair: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
+    """Return what answers at the address of `_elsewhere`."""
+    remote = Elsewhere(pair / "remote.onnx")
+    monkeypatch.setattr(commands, "remote_of", lambda _: remote)
+    return remote
+
+
+def _elsewhere(pair: Path, out: Path, *further: str) -> int:
+    arguments = [str(pair / "local.onnx"), "--remote", "http://user:word@large/v2/models/large?key=1"]
+    return _run(*arguments, "--data", str(pair / "test.npz"), "--deadline", "30", "--out", str(out), *further)
+
+
+def test_another_model_behind_the_address_is_asked_about_all_inputs(
+    pair: Path, elsewhere: Elsewhere, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stored scores are used, and mentioned in the report, only if the remote still gives the same ones."""
+    assert _elsewhere(pair, tmp_path) == 0
+    accuracy = _found(tmp_path)["strategies"][1]["accuracy"]["value"]
+    assert _found(tmp_path)["reused_scores"] == 0
+    assert _elsewhere(pair, tmp_path) == 0
+    assert _found(tmp_path)["reused_scores"] == 400
+    assert "400 of 400 inputs are from an earlier run" in capsys.readouterr().out
+    elsewhere.path = pair / "corner.onnx"
+    assert _elsewhere(pair, tmp_path) == 0
+    assert "all are asked again" in capsys.readouterr().err
+    assert _found(tmp_path)["reused_scores"] == 0
+    assert _found(tmp_path)["strategies"][1]["accuracy"]["value"] < accuracy
+
+
+def test_a_remote_that_answers_no_forward_is_exit_code_3(
+    pair: Path, elsewhere: Elsewhere, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The summary and the result have its reason; a remote that fails from the start ends the command."""
+    elsewhere.lasts = 400
+    assert _elsewhere(pair, tmp_path) == 3
+    said = capsys.readouterr()
+    assert "the remote answered none of" in said.err
+    assert "HTTP 401: no token" in said.err
+    assert "HTTP 401: no token" in said.out
+    assert "HTTP 401: no token" in _found(tmp_path)["served"]["failure"]
+    with pytest.raises(BenchmarkError, match="HTTP 401: no token"):
+        _elsewhere(pair, tmp_path)
+
+
+def test_the_report_repeats_every_option_without_secrets(pair: Path, elsewhere: Elsewhere, tmp_path: Path) -> None:
+    """Files with headers are named; what headers, addresses and proxies hold is not."""
+    assert elsewhere.path
+    further = ["--header-file", "headers.txt", "--header", "Key: secret", "--no-examples", "--cost", "0.5"]
+    assert _elsewhere(pair, tmp_path, *further) == 0
+    words = shlex.split(json.loads((tmp_path / "result.json").read_text())["command"])
+    assert words[:3] == ["edgecascade", "bench", "offload"]
+    pairs = dict(zip(words, [*words[1:], ""], strict=True))
+    assert pairs["--remote"] == "http://large/v2/models/large"
+    assert (pairs["--header-file"], pairs["--header"], pairs["--cost"]) == ("headers.txt", "Key: ...", "0.5")
+    assert (pairs["--deadline"], pairs["--out"]) == ("30", str(tmp_path))
+    assert "--no-examples" in words
+    assert "--remote-output" not in words

@@ -115,7 +115,7 @@ def request_of(arguments: Namespace) -> Request:
 
 def _command(arguments: Namespace) -> str:
     words = ["edgecascade", "bench", "latency", arguments.file]
-    left = {name: value for name, value in vars(arguments).items() if name not in ("command", "kind", "file", "out")}
+    left = {name: value for name, value in vars(arguments).items() if name not in ("command", "kind", "file")}
     left["remote"] = arguments.remote and shown(arguments.remote)
     for name, value in left.items():
         for one in value if isinstance(value, list) else [] if value is None else [value]:

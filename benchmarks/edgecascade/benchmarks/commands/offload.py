@@ -21,8 +21,8 @@ from edgecascade.benchmarks.offload import (
     offload_report,
     offload_summary,
 )
-from edgecascade.benchmarks.offload.remote_scores import asked_of, complete_scores, stored_scores
-from edgecascade.benchmarks.offload.served import stored_answers
+from edgecascade.benchmarks.offload.remote_scores import asked_of, complete_scores, differs, stored_scores
+from edgecascade.benchmarks.offload.served import Served, stored_answers
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.report import Report, write_page
 from edgecascade.benchmarks.stored import StoredRows
@@ -50,6 +50,7 @@ __all__ = ["configure", "execute"]
 
 _DEADLINE = 1.0
 _LONGEST = 86_400.0
+_SILENT = 3  # exit code, as of `run`
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -106,8 +107,16 @@ def execute(arguments: Namespace) -> int:
         if document.remote_chat is not None:
             expect_asked(remote, document.remote_chat)
         expect(remote, document.labels)
-        scores = _remote_scores(arguments, remote, data, classes)
         stored = _answers(arguments, remote, data)
+        scores, reused = _remote_scores(arguments, remote, data, classes)
+        if reused == 0:  # answers of an interrupted run belong to the scores that it has stored
+            stored.clear()
+        if stored.done:
+            print(
+                f"continuing an interrupted run with {stored.done} of {stored.n} answers in {stored.folder}; "
+                "--fresh starts again",
+                file=sys.stderr,
+            )
         result = measure_offload(
             arguments.file,
             data,
@@ -116,6 +125,7 @@ def execute(arguments: Namespace) -> int:
             deadline=arguments.deadline,
             prices=Prices(arguments.cost, arguments.cost_per_gb),
             stored=stored,
+            reused=reused,
         )
     if arguments.no_examples:
         result = replace(result, examples=())
@@ -123,7 +133,16 @@ def execute(arguments: Namespace) -> int:
     page = write_page(_report(result, arguments), arguments.out, summary=summary)
     stored.clear()  # latencies, unlike scores, are measured again by the next run
     print(f"report: {page.resolve()}\n\n{summary}")
-    return 0
+    return _exit_code(result.served)
+
+
+def _exit_code(served: Served | None) -> int:
+    """Say on standard error if the remote answered no forward, and return the exit code."""
+    if served is None or not served.silent:
+        return 0
+    why = f": {served.failure}" if served.failure else ""
+    print(f"the remote answered none of {served.failed} forwarded inputs{why}", file=sys.stderr)
+    return _SILENT
 
 
 def _general(arguments: Namespace, document: TaskDocument) -> int:
@@ -154,15 +173,27 @@ def _general(arguments: Namespace, document: TaskDocument) -> int:
     report = task_report(result, title=f"Offloading with {name}", method=method, command=command)
     page = write_page(report, arguments.out, summary=summary)
     print(f"report: {page.resolve()}\n\n{summary}")
-    return 0
+    return _exit_code(result.served)
 
 
-def _remote_scores(arguments: Namespace, remote: Remote, data: LabelledData, classes: int) -> NDArray[np.floating]:
-    """Return the remote's scores; the remote is not asked again about inputs that an earlier run has stored."""
+def _remote_scores(
+    arguments: Namespace, remote: Remote, data: LabelledData, classes: int
+) -> tuple[NDArray[np.floating], int]:
+    """Return the remote's scores, and for how many inputs they are from an earlier run.
+
+    A remote at an address is asked about a few of these again: another model may be there by now.
+    """
     stored = stored_scores(
         Path(arguments.out) / "remote-scores", data, arguments.remote, classes, output=_reading(arguments, remote)
     )
     if arguments.fresh:
+        stored.clear()
+    elsewhere = "://" in arguments.remote and asked_of(remote) is None  # what a generative model says may vary
+    if elsewhere and differs(stored, remote, data.inputs, name=arguments.remote):
+        print(
+            f"the remote's scores differ from those of an earlier run, in {stored.folder}: all are asked again",
+            file=sys.stderr,
+        )
         stored.clear()
     done, n = stored.done, stored.n
     if done:
@@ -172,9 +203,9 @@ def _remote_scores(arguments: Namespace, remote: Remote, data: LabelledData, cla
             file=sys.stderr,
         )
     if done == n:
-        return complete_scores(stored, remote, data.inputs)
+        return complete_scores(stored, remote, data.inputs), done
     with counting("remote on the test data", n - done) as progress:
-        return complete_scores(stored, remote, data.inputs, name=arguments.remote, progress=progress)
+        return complete_scores(stored, remote, data.inputs, name=arguments.remote, progress=progress), done
 
 
 def _reading(arguments: Namespace, remote: Remote) -> str | None:
@@ -191,12 +222,6 @@ def _answers(arguments: Namespace, remote: Remote, data: LabelledData) -> Stored
     )
     if arguments.fresh:
         stored.clear()
-    if stored.done:
-        print(
-            f"continuing an interrupted run with {stored.done} of {stored.n} answers in {stored.folder}; "
-            "--fresh starts again",
-            file=sys.stderr,
-        )
     return stored
 
 
@@ -210,16 +235,26 @@ def _report(result: Offload, arguments: Namespace) -> Report:
 
 
 def _command(arguments: Namespace) -> str:
-    words = ["edgecascade", "bench", "offload", arguments.file, "--remote", shown(arguments.remote)]
-    words += ["--remote-output", arguments.remote_output] if arguments.remote_output else []
-    for name in ("remote_model", "answer", "remote_prompt", "remote_fields"):
-        words += [flag(name), getattr(arguments, name)] if getattr(arguments, name) else []
-    words += ["--data", arguments.data, "--deadline", f"{arguments.deadline:g}"]
-    for name, price in (("--cost", arguments.cost), ("--cost-per-gb", arguments.cost_per_gb)):
-        words += [] if price is None else [name, f"{price:g}"]
-    for name in ("verifier", "decode", "remote_decode", "images", "reference"):
-        words += [flag(name), getattr(arguments, name)] if getattr(arguments, name) else []
+    """Return the command with all options that differ from the defaults, without secrets."""
+    parser = ArgumentParser()
+    configure(parser)
+    words = ["edgecascade", "bench", "offload", arguments.file]
+    for name, usual in vars(parser.parse_args(["", "--remote", "", "--data", ""])).items():
+        value = getattr(arguments, name)
+        if name == "file" or (value == usual and name != "deadline"):
+            continue
+        if value is True:
+            words.append(flag(name))
+        for one in value if isinstance(value, list) else [] if value is True else [value]:
+            words += [flag(name), f"{one:g}" if isinstance(one, float) else _open(name, one)]
     return shlex.join(words)
+
+
+def _open(name: str, value: str) -> str:
+    """Return the value of an option without what may be secret."""
+    if name == "header":
+        return f"{value.partition(':')[0]}: ..."
+    return shown(value) if name in ("remote", "proxy") else value
 
 
 def _seconds(text: str) -> float:

@@ -51,6 +51,7 @@ class Offload:
         served: The served run.
         predictions: The rows behind all of it.
         examples: A few inputs, where they are images or text.
+        reused: Inputs whose remote scores are from an earlier run.
     """
 
     document: CascadeDocument
@@ -65,6 +66,7 @@ class Offload:
     served: Served
     predictions: Predictions
     examples: tuple[Examples, ...] = ()
+    reused: int = 0
 
     @property
     def local(self) -> Strategy:
@@ -91,6 +93,7 @@ def measure_offload(
     deadline: float,
     prices: Prices | None = None,
     stored: StoredRows | None = None,
+    reused: int = 0,
 ) -> Offload:
     """Measure a cascade model against its remote and against simple rules.
 
@@ -104,6 +107,7 @@ def measure_offload(
         deadline: Seconds for each call of the served run.
         prices: Prices of a request and of traffic.
         stored: Where the answers of the served run are stored as they come; stored inputs are not asked again.
+        reused: The number of inputs whose `remote_scores` are from an earlier run, for the report.
 
     Raises:
         BenchmarkError: A confidence is not a number, the arrays do not fit together, the classes differ, the model was
@@ -126,6 +130,7 @@ def measure_offload(
         served=served,
         predictions=v,
         examples=find_examples(data.inputs, v, document.labels),
+        reused=reused,
     )
 
 

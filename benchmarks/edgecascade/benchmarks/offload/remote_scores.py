@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,20 @@ from edgecascade.benchmarks.stored import CHUNK, StoredRows, chunk_of
 from edgecascade.export.chat.remote import ask_all, table_of
 from edgecascade.export.data import Inputs, LabelledData, batches, count
 from edgecascade.export.scores import Progress
+from edgecascade.runtime.batch import rows as batch_rows
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, connect, shown
 from edgecascade.types.document import AskedChat
 from edgecascade.types.errors import BenchmarkError, ExportError, RemoteError
 
-__all__ = ["RemoteLike", "ask", "asked_of", "complete_scores", "stored_scores"]
+__all__ = ["RemoteLike", "ask", "asked_of", "complete_scores", "differs", "stored_scores"]
 
 RemoteLike = str | os.PathLike[str] | Remote | Callable[[Any], NDArray[Any]]
 
 _log = logging.getLogger(__name__)
 _BATCH = 32
 _PATIENCE = 60.0  # seconds for one request; no caller is waiting
+_ROUNDING = 0.01  # of the range of the scores
 
 
 def stored_scores(
@@ -77,6 +79,31 @@ def complete_scores(
             if connection is not remote:  # the caller closes its own
                 connection.close()
     return stored.rows()
+
+
+def differs(stored: StoredRows, remote: Remote, inputs: Inputs, *, name: str = "remote") -> bool:
+    """Return whether a remote's scores differ from those stored beyond rounding; it is asked about a few inputs again.
+
+    Args:
+        stored: The scores so far.
+        remote: The remote to ask.
+        inputs: All inputs.
+        name: What to call it in error messages, such as its address.
+
+    Raises:
+        BenchmarkError: The remote failed, or a stored file is damaged.
+    """
+    before = stored.rows()
+    if not len(before):
+        return False
+    missing = stored.missing
+    known = [i for i in range(stored.n) if i - i % CHUNK not in missing]
+    some = range(0, len(known), -(-len(known) // _BATCH))
+    places = [known[i] for i in some]
+    whole = isinstance(inputs, np.ndarray | Mapping)
+    again: Inputs = batch_rows(inputs, places) if whole else [inputs[i] for i in places]
+    said = ask(remote, again, stored.row[0], name=shown(name))
+    return not np.allclose(said, before[list(some)], rtol=0, atol=_ROUNDING * float(np.ptp(before)))
 
 
 def asked_of(remote: Remote) -> AskedChat | None:

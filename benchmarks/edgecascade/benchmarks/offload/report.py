@@ -41,6 +41,7 @@ def offload_document(result: Offload) -> dict[str, Any]:
     document = {name: value for name, value in result.document.to_dict().items() if name != "operating_curve"}
     return {
         "n": result.n,
+        "reused_scores": result.reused,
         "strategies": result.strategies,
         "areas": result.areas,
         "savings": result.savings,
@@ -84,6 +85,7 @@ def _main_findings(result: Offload) -> tuple[str, ...]:
         f"Forwarding {percent(cascade.offload.value)} of them gives {cascade.accuracy.percent()}{_gap_closed(result)}.",
         _traffic(result),
         _time(result),
+        *_reused(result),
     )
 
 
@@ -118,10 +120,27 @@ def _time(result: Offload) -> str:
         for reason, count in result.served.reasons.items()
         if count and reason not in ("confident", "offloaded")
     ]
-    ending = f"{', '.join(failed)} got the local answer" if failed else f"none missed the deadline of {allowed}"
+    why = f" (the last failure: {result.served.failure})" if result.served.failure else ""
+    ending = f"{', '.join(failed)} got the local answer{why}" if failed else f"none missed the deadline of {allowed}"
     return (
         f"Half of the answers took at most {latency.p50.value * 1e3:.3g} ms, 99 % at most "
         f"{latency.p99.value * 1e3:.3g} ms; {ending}."
+    )
+
+
+def _reused(result: Offload) -> tuple[str, ...]:
+    if not result.reused:
+        return ()
+    known = f"The remote's scores for {result.reused} of {result.n} inputs are from an earlier run"
+    return (f"{known}; --fresh asks again.", *_disagreed(result))
+
+
+def _disagreed(result: Offload) -> tuple[str, ...]:
+    if not result.served.disagreed:
+        return ()
+    return (
+        f"On {result.served.disagreed} of the forwarded inputs the remote gave another label than when it was asked "
+        "about all of them: the model has changed, or its answers vary.",
     )
 
 
@@ -190,11 +209,7 @@ def _latency(result: Offload) -> Section:
     served = result.served
     reasons = ", ".join(f"{count} {reason}" for reason, count in served.reasons.items() if count)
     text = [f"Answers by reason: {reasons}; in total {sum(served.reasons.values())}."]
-    if served.disagreed:
-        text.append(
-            f"On {served.disagreed} of the forwarded inputs the remote gave another label than when it was asked about "
-            "all of them: the model has changed, or its answers vary."
-        )
+    text += _disagreed(result)
     if served.processes > 1:
         text.append(
             f"The run was interrupted and continued: its latencies come from {served.processes} processes, one after "

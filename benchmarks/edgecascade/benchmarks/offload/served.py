@@ -27,6 +27,8 @@ from edgecascade.types.estimate import Estimate
 __all__ = ["ROW", "UNKNOWN", "Latency", "LeftOpen", "Served", "answered", "run_served", "served_of", "stored_answers"]
 
 _WARM_UP = 20
+_FAILED = (Reason.DEADLINE, Reason.OFFLINE, Reason.CIRCUIT_OPEN, Reason.REMOTE_ERROR)
+_REPLIED = (Reason.OFFLOADED, Reason.NOT_A_NUMBER)
 UNKNOWN = -1  # in `remote`: it gave no label; in the traffic: the remote does not count it
 ROW = np.dtype(
     [
@@ -39,6 +41,7 @@ ROW = np.dtype(
         ("sent", np.int64),  # bytes
         ("received", np.int64),  # bytes
         ("process", np.int64),  # which of the processes answered, from 1
+        ("detail", "U200"),  # why the remote failed; may be cut
     ]
 )
 
@@ -68,6 +71,7 @@ class Served:
         received_each: Bytes received for one.
         disagreed: Forwarded inputs for which the remote gave another label than when it was asked about all of them.
         processes: Processes that answered, one after another: more than one if the run was interrupted.
+        failure: Why the remote failed, the last time that it did and said why; otherwise empty.
     """
 
     reasons: dict[str, int]
@@ -80,6 +84,17 @@ class Served:
     received_each: Estimate | None = field(default=None, metadata=LOWER)
     disagreed: int = 0
     processes: int = 1
+    failure: str = ""
+
+    @property
+    def failed(self) -> int:
+        """The number of inputs for which the remote was asked and failed."""
+        return sum(self.reasons.get(reason.value, 0) for reason in _FAILED)
+
+    @property
+    def silent(self) -> bool:
+        """Whether the remote was asked and never replied in time."""
+        return self.failed > 0 and not any(self.reasons.get(reason.value, 0) for reason in _REPLIED)
 
 
 def stored_answers(
@@ -102,7 +117,7 @@ def stored_answers(
         output: The remote's output with the scores, if it is named.
     """
     about = {
-        "recipe": [2, CHUNK],
+        "recipe": [3, CHUNK],
         "cascade": sha256_of(Path(cascade)),
         "data": [data.digest, len(data.labels)],
         "remote": [remote, sha256_of(Path(remote)) if Path(remote).is_file() else None],
@@ -219,7 +234,7 @@ def _traffic(connection: Any) -> _Traffic:
 def _row(answer: Answer, before: _Traffic, after: _Traffic, process: int) -> tuple[Any, ...]:
     label = UNKNOWN if answer.remote is None else answer.remote.label
     traffic = (UNKNOWN,) * 3 if before is None or after is None else np.subtract(after, before).tolist()
-    return answer.label, answer.reason.value, answer.forwarded, label, answer.elapsed, *traffic, process
+    return answer.label, answer.reason.value, answer.forwarded, label, answer.elapsed, *traffic, process, answer.detail
 
 
 def served_of(rows: NDArray[Any], deadline: float, expected: NDArray[np.integer] | None = None) -> Served:
@@ -238,6 +253,7 @@ def served_of(rows: NDArray[Any], deadline: float, expected: NDArray[np.integer]
     each_sent, each_received = (mean(c[forwarded]) if counted and forwarded.any() else None for c in columns[1:])
     groups = {"all": elapsed, "local": elapsed[~forwarded], "forwarded": elapsed[forwarded]}
     replied = rows["remote"] != UNKNOWN
+    details = rows["detail"][rows["detail"] != ""]
     return Served(
         reasons={reason.value: int((rows["reason"] == reason.value).sum()) for reason in Reason},
         deadline=deadline,
@@ -249,6 +265,7 @@ def served_of(rows: NDArray[Any], deadline: float, expected: NDArray[np.integer]
         received_each=each_received,
         disagreed=0 if expected is None else int((replied & (rows["remote"] != expected)).sum()),
         processes=len(np.unique(rows["process"])),
+        failure=str(details[-1]) if len(details) else "",
     )
 
 

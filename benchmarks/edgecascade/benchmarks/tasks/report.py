@@ -133,6 +133,7 @@ def _sections(result: TaskOffload) -> Iterator[Section]:
     yield Section("The plan, and what happened", tables=(table(plan_rows(result.plan_check), check),))
     if served is not None:
         reasons = ", ".join(f"{count} {reason}" for reason, count in served.reasons.items() if count)
+        reasons += f". The last failure: {served.failure}" if served.failure else ""
         note = (
             "Milliseconds from the call of `predict` to its answer, decoding included, one input at a time, after a "
             f"warm-up; the deadline was {served.deadline * 1e3:.0f} ms."
