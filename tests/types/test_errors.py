@@ -11,7 +11,7 @@ from edgecascade.export import load_model
 from edgecascade.export.data import read_labelled
 from edgecascade.runtime import Cascade
 from edgecascade.runtime.inputs import read_inputs
-from edgecascade.types.errors import EdgecascadeError, RemoteRefusal, first_line, no_file, printable
+from edgecascade.types.errors import EdgecascadeError, RemoteRefusal, cut, first_line, no_file, printable
 
 EVIL = {
     "a terminal's command": ("a\x1b[2Jb", r"a\x1b[2Jb"),
@@ -57,3 +57,12 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     for read in (read_labelled, load_model, lambda path: list(read_inputs(path)), Cascade.load):
         with pytest.raises(EdgecascadeError, match="expected the path of a file, got an empty one"):
             read("")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("short", "short"), ("red, green, blue", "red ..."), ("unbreakable-text", "unbreakabl ...")],
+)
+def test_long_texts_are_cut_at_a_word(text: str, shown: str) -> None:
+    """What fits stays as it is."""
+    assert cut(text, 10) == shown

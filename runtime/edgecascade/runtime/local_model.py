@@ -29,7 +29,7 @@ from edgecascade.runtime.engine import Declared, Engine, numpy_dtype, open_sessi
 from edgecascade.runtime.model_inputs import as_declared, model_inputs
 from edgecascade.runtime.outputs import share_batch
 from edgecascade.types.answer import NO_OUTPUTS, Prediction
-from edgecascade.types.errors import ArgumentError, ForkedError, InputError, ModelFileError, first_line
+from edgecascade.types.errors import ArgumentError, ForkedError, InputError, ModelFileError, cut, first_line
 from edgecascade.types.policy import Policy
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ class LocalModel:
         mine, its = self._outside(), new._outside()
         other = next((what for what in mine if mine[what] != its[what]), None)
         if other is not None:
-            expected, got = (repr(one[other]) for one in (mine, its))
-            raise ModelFileError(f"{path}: expected the {other} of the file in use, {expected:.80}, got {got:.80}")
+            expected, got = (cut(repr(one[other]), 80) for one in (mine, its))
+            raise ModelFileError(f"{path}: expected the {other} of the file in use, {expected}, got {got}")
         return new
 
     def _replay(self) -> None:

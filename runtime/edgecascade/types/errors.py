@@ -41,6 +41,7 @@ __all__ = [
     "RemoteRefusal",
     "RemoteUnreachable",
     "UnsendableInput",
+    "cut",
     "first_line",
     "no_file",
     "printable",
@@ -198,6 +199,11 @@ class BenchmarkError(EdgecascadeError):
 def first_line(error: BaseException) -> str:
     """Return the first line of another library's error message, or the error's type if it has no message."""
     return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
+
+
+def cut(text: str, longest: int) -> str:
+    """Return a text of at most so many characters; of a longer one the words that fit, and `...`."""
+    return text if len(text) <= longest else f"{(text[:longest].rpartition(' ')[0] or text[:longest]).rstrip(',')} ..."
 
 
 def no_file(path: str | os.PathLike[str]) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgecascade.runtime.inputs import is_hidden, read_image
 from edgecascade.runtime.tables import INDEX, INPUT_COLUMNS, LABEL_COLUMNS, is_number, numbers_of
 from edgecascade.types.class_names import some_names
-from edgecascade.types.errors import ExportError, InputError, first_line
+from edgecascade.types.errors import ExportError, InputError, cut, first_line
 from edgecascade.types.extras import naming_extras
 
 __all__ = ["EncodedImages", "labelled_table", "numbered", "read_column", "read_rows", "read_tables", "table_files"]
@@ -267,9 +267,9 @@ def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             found = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ExportError(f"{place}: expected a JSON object, got {line.strip()[:60]!r}: {error}") from error
+            raise ExportError(f"{place}: expected a JSON object, got {cut(line.strip(), 60)!r}: {error}") from error
         if not isinstance(found, dict):
-            raise ExportError(f"{place}: expected a JSON object, got {line.strip()[:60]!r}")
+            raise ExportError(f"{place}: expected a JSON object, got {cut(line.strip(), 60)!r}")
         yield place, found
 
 

@@ -22,7 +22,7 @@ from edgecascade.types.document import (
     ImagePreprocessing,
     preprocessing_dict,
 )
-from edgecascade.types.errors import ExportError, first_line
+from edgecascade.types.errors import ExportError, cut, first_line
 from edgecascade.types.extras import naming_extras
 
 __all__ = ["TASKS", "HuggingFaceBody", "export_hugging_face"]
@@ -102,7 +102,7 @@ def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody
         except ExportError:
             raise
         except Exception as error:  # optimum and transformers raise whatever their parts raise
-            raise ExportError(f"source: cannot export {source!r}: {first_line(error)[:200]}") from error
+            raise ExportError(f"source: cannot export {source!r}: {cut(first_line(error), 200)}") from error
         if task == "image-classification":
             model = prepend(_image_preprocessing(Path(folder), source), model)
     if proved is not None:

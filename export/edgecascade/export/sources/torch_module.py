@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgecascade.export.graph import open_model
-from edgecascade.types.errors import ExportError, ParityError, first_line
+from edgecascade.types.errors import ExportError, ParityError, cut, first_line
 from edgecascade.types.extras import naming_extras
 
 __all__ = ["export_torch", "load_torch_module", "quiet"]
@@ -261,7 +261,7 @@ def _misfit(error: Exception) -> str:
     reasons = lines[1:] or lines or [type(error).__name__]
     text = " ".join(reasons)
     cure = "; its names begin with `module.`, which DataParallel adds: save model.module.state_dict()"
-    return (text if len(text) <= _LONGEST else text[:_LONGEST] + " ...") + (cure if '"module.' in text else "")
+    return cut(text, _LONGEST) + (cure if '"module.' in text else "")
 
 
 @contextmanager

@@ -264,7 +264,8 @@ def headers_of(given: Iterable[str], path: str | None, argument: str = "--header
 def _header(text: str, where: str) -> tuple[str, str]:
     match = _HEADER.fullmatch(text.rstrip())
     if match is None:  # the text itself may be a secret
-        raise ArgumentError(f"{where}: expected 'Name: value' in plain characters, got a line of another form")
+        expected = "'Name: value' in plain characters, such as 'Authorization: Bearer TOKEN'"
+        raise ArgumentError(f"{where}: expected {expected}, got a line of another form")
     return match["name"], match["value"]
 
 

@@ -149,8 +149,8 @@ class Reloads:
             said = f"kept the file in use: {why}"
             _LOG.warning("%s", said)
         else:
-            said = f"took the new {self._path}: it decides about its golden inputs as calibrated"
-            self._say(f"edgecascade: {said}")
+            said = f"took the new file: {os.path.abspath(self._path)}: it decides about its golden inputs as calibrated"
+            self._say(said)
         notify("READY=1", f"STATUS={said.splitlines()[0]}")
 
 
