@@ -397,6 +397,23 @@ def test_another_order_of_unknown_names_is_refused(folder: Path, capsys: pytest.
     assert not (folder / "c.onnx").exists()
 
 
+@pytest.mark.parametrize("command", ["calibrate", "compare"])
+def test_numbers_in_another_order_than_the_names_of_the_model_are_the_datas_error(
+    folder: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The names in the order of the numbers are the cure, which the message has."""
+    with np.load(folder / "sorted.npz") as arrays:
+        np.savez(folder / "bare.npz", x=arrays["x"], y=arrays["y"])
+    further = ["--remote", str(folder / "remote.onnx"), "--offload-rate", "0.3", "-o", str(folder / "c.onnx")]
+    arguments = [str(folder / "body.onnx"), "--data", str(folder / "bare.npz")]
+    other = [str(folder / "body.onnx")] if command == "compare" else further
+    assert main([command, *arguments, *other]) == 2
+    said = capsys.readouterr().err
+    assert "data: expected labels `y` that number the classes as the model names them (ant, bee, zebra, mole)" in said
+    assert "stand for ant, bee, mole, zebra" in said
+    assert not (folder / "c.onnx").exists()
+
+
 @pytest.mark.parametrize("form", ["list", "names.txt", "names.json", "numbers.json"])
 def test_export_writes_the_names(folder: Path, form: str) -> None:
     """From a list or a file; they replace those of the source."""

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto
 
 from edgecascade.calibration import MERGES, CascadePlan, CertifiedLoss, Groups, Objective, plan_cascade
-from edgecascade.export.class_names import class_count, columns_by_name, labelled_as, model_names
+from edgecascade.export.class_names import check_numbers, class_count, columns_by_name, labelled_as, model_names
 from edgecascade.export.data import Inputs, LabelledData, batches, first
 from edgecascade.export.fold import fold, unfold
 from edgecascade.export.graph import first_sides, load_model, open_model, save_model
@@ -298,6 +298,7 @@ def fold_plan(
     local = recognise_scores(local_scores, kind)
     logits = logits_of(local_scores, kind, local.floor)
     data = labelled_as(data, body.labels)
+    check_numbers(data, logits.argmax(axis=1))
     labels = _labels(body, data, logits.shape[1])
     single = logits.shape[1] == 2 and remote_scores.shape in ((len(logits),), (len(logits), 1))
     if logits.shape != remote_scores.shape and not single:

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
+from edgecascade.calibration.class_order import better_order
 from edgecascade.export.data import LabelledData
 from edgecascade.types.class_names import columns_for, names_in, numbers_in, positions, read_names, some_names
 from edgecascade.types.document import LABELS_KEY
 from edgecascade.types.errors import ExportError, InvalidReply
 
-__all__ = ["class_count", "columns_by_name", "labelled_as", "model_names", "name_classes"]
+__all__ = ["check_numbers", "class_count", "columns_by_name", "labelled_as", "model_names", "name_classes"]
 
 _CONFIG = "config.json"  # of Hugging Face, beside its models or above their folder `onnx`
 _CLASS_LABELS = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")  # attributes of ai.onnx.ml
@@ -111,6 +112,29 @@ def labelled_as(data: LabelledData, names: Sequence[str]) -> LabelledData:
     return replace(data, labels=places[data.labels], names=tuple(names))
 
 
+def check_numbers(data: LabelledData, answers: NDArray[np.integer]) -> None:
+    """Check that labels that came without names number the classes as the model does, which names them.
+
+    Args:
+        data: labelled data from `labelled_as`.
+        answers: integer [n], the model's labels for it.
+
+    Raises:
+        ExportError: they are numbers, and another order fits far better; the message has the names in that order.
+    """
+    names = data.names
+    order = better_order(answers, data.labels, len(names)) if data.numbered else None
+    if order is None:
+        return
+    now, then = (float((found == data.labels).mean()) for found in (answers, order[answers]))
+    theirs = [names[k] for k in np.argsort(order)]
+    raise ExportError(
+        f"data: expected labels `y` that number the classes as the model names them ({some_names(names)}), got "
+        f"numbers of another order: {then:.1%} of its answers are right instead of {now:.1%} if 0 to {len(names) - 1} "
+        f"stand for {some_names(theirs)}; give the npz file these as an array `names`, or labels in text"
+    )
+
+
 def columns_by_name(
     names: Sequence[str], theirs: Sequence[str], what: str = "remote", known: tuple[int, ...] | None = None
 ) -> tuple[int, ...] | None:
@@ -139,7 +163,7 @@ def _by_value(data: LabelledData, names: Sequence[str]) -> LabelledData:
     used = [int(label) for label in np.unique(data.labels)]
     named, numbered = all(str(label) in values for label in used), used[0] >= 0 and used[-1] < len(names)
     if not named or all(values[str(label)] == label for label in used):
-        return replace(data, names=tuple(names)) if numbered else data
+        return replace(data, names=tuple(names), numbered=not named) if numbered else data
     if numbered:
         raise ExportError(
             f"data: the labels {some_names(list(map(str, used)))} may be names of the model's classes "

@@ -19,7 +19,7 @@ from edgecascade.calibration import (
     softmax,
 )
 from edgecascade.calibration.class_order import order_sentence
-from edgecascade.export.class_names import columns_by_name, labelled_as, model_names
+from edgecascade.export.class_names import check_numbers, columns_by_name, labelled_as, model_names
 from edgecascade.export.data import Inputs, LabelledData
 from edgecascade.export.graph import load_model
 from edgecascade.export.logits import find_logits, kind_of, logits_of, recognise_scores
@@ -81,8 +81,9 @@ def compare_bodies(
     names, others = (
         model_names(model, path, first.shape[1]) for model, path in zip(models, (before, after), strict=True)
     )
-    data, columns = labelled_as(data, names or others), columns_by_name(names, others, str(after))
-    second = second if columns is None else second[:, columns]
+    columns = columns_by_name(names, others, str(after))
+    data, second = labelled_as(data, names or others), second if columns is None else second[:, columns]
+    check_numbers(data, (first if names else second).argmax(axis=1))
     for logits, path in ((first, before), (second, after)):
         _check_order(logits, data, str(path))
     n, labels = len(data.labels), (first.argmax(axis=1), second.argmax(axis=1))

@@ -21,7 +21,7 @@ from edgecascade.runtime.inputs import IMAGE_SUFFIXES, image_files, is_hidden, r
 from edgecascade.runtime.tables import LABEL_COLUMNS
 from edgecascade.runtime.watch.recorder import PAIRS
 from edgecascade.types.arrays import as_array
-from edgecascade.types.errors import ExportError, InputError, no_file
+from edgecascade.types.errors import ExportError, InputError, cut, no_file
 from edgecascade.types.softmax import are_probabilities
 
 __all__ = ["Inputs", "LabelledData", "batches", "class_folders", "count", "each", "first", "read_labelled"]
@@ -46,6 +46,7 @@ class LabelledData:
         files: the path of each input, if they are files.
         recorded: floating [n, classes], the remote's calibrated probabilities, if a `Watch` recorded them.
         estimated: whether the labels are drawn from these probabilities, as a `Watch` does.
+        numbered: whether the names are those of a model, and the data has only the numbers of its classes.
     """
 
     inputs: Inputs
@@ -56,13 +57,14 @@ class LabelledData:
     files: tuple[str, ...] = ()
     recorded: NDArray[np.floating] | None = None
     estimated: bool = False
+    numbered: bool = False
 
     def describe(self, i: int) -> str:
         """Return in a few words which input number i is: its file, its sentence, or its row."""
         if self.files:
             return self.files[i]
         one = self.inputs[i] if isinstance(self.inputs, np.ndarray) and self.inputs.ndim == 1 else None
-        return json.dumps(one[:60], ensure_ascii=False) if isinstance(one, str) else f"row {i}"
+        return json.dumps(cut(one, 60), ensure_ascii=False) if isinstance(one, str) else f"row {i}"
 
 
 def count(inputs: Inputs) -> int:
