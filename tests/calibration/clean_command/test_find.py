@@ -115,6 +115,27 @@ def test_out_of_fold_outputs_need_no_other_rows(run: Run, suspects: SuspectsFile
     assert len(set(found.row[:30].tolist()) & set(suspects.suspects.row[:30].tolist())) > 24
 
 
+@pytest.mark.usefixtures("folder")
+def test_outputs_that_may_have_seen_their_labels_are_named(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """With folds there are no other rows to compare with, but one may not agree with nearly all labels."""
+    arrays = loaded(Path("outputs.npz"))
+    arrays |= {"fold": np.arange(900) % 5, "seen": arrays["small"] + 9 * np.eye(6)[arrays["labels"]]}
+    np.savez("seen.npz", allow_pickle=False, **arrays)
+    for experts, warned in (("small,large,weak", False), ("small,large,weak,seen", True)):
+        assert run("find", "seen.npz", "--experts", experts, "--folds", "fold", "-o", f"{warned}.parquet") == 0
+        assert ("warning    seen: " in capsys.readouterr().out) == warned
+
+
+def test_agreement_is_said_of_the_judged_rows_too(folder: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside that with the held-out labels."""
+    assert run("find", "outputs.npz", "--held-out", "held-out.npz", "--json", "-", "-o", "found.parquet") == 0
+    experts = {one["name"]: one for one in json.loads(capsys.readouterr().out)["experts"]}
+    for file, key in (("outputs", "agreement_judged"), ("held-out", "agreement")):
+        arrays = loaded(folder / f"{file}.npz")
+        agrees = (arrays["large"].argmax(axis=1) == arrays["labels"]).mean()
+        assert experts["large"][key]["value"] == pytest.approx(agrees)
+
+
 def test_planted_labels_measure_what_is_found(
     folder: Path, run: Run, suspects: SuspectsFile, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,13 +42,26 @@ from edgecascade.types.estimate import Estimate
 __all__ = ["configure", "execute"]
 
 
+_NEARLY_ALL = 0.995  # of the judged labels: who agrees with more of them may have seen them
+
+
 @dataclass(frozen=True)
 class _Found:
-    """What was found, and what is printed about it."""
+    """What was found, and what is printed about it.
+
+    Attributes:
+        suspects: of every row.
+        pool: the experts combined.
+        accuracies: the share of labels that each expert agrees with, of the rows that the weights were fitted on.
+        agreements: the same of the judged rows.
+        detected: the share of planted labels that is flagged; None without plants.
+        across_folds: whether the weights were fitted on the judged rows.
+    """
 
     suspects: Suspects
     pool: Pool
     accuracies: tuple[Estimate, ...]
+    agreements: tuple[Estimate, ...]
     detected: Estimate | None
     across_folds: bool
 
@@ -130,8 +143,9 @@ def _find(
             detected = detection(about, found(planted.planted)[0])
         except CalibrationError as error:
             raise CalibrationError(f"{arguments.planted}: {error}") from error
-    measured = (judged.experts, labels) if held_out is None else (held_out.experts, held_out.labels)
-    return _Found(suspects, pool, _accuracies(*measured), detected, held_out is None)
+    agreements = _accuracies(judged.experts, labels)
+    accuracies = agreements if held_out is None else _accuracies(held_out.experts, held_out.labels)
+    return _Found(suspects, pool, accuracies, agreements, detected, held_out is None)
 
 
 def _accuracies(experts: Experts, labels: NDArray[np.int64]) -> tuple[Estimate, ...]:
@@ -155,13 +169,23 @@ def _provenance(
         "files": {use: [{"file": file, "sha256": hashed} for file, hashed in some] for use, some in files.items()},
         "options": {"rule": arguments.rule, "threshold": arguments.threshold, "folds": arguments.folds},
         "experts": [
-            {"name": name, "weight": asdict(weight), "agreement": asdict(accuracy)}
-            for name, weight, accuracy in zip(found.pool.names, found.pool.weights, found.accuracies, strict=True)
+            {
+                "name": name,
+                "weight": asdict(weight),
+                "agreement": asdict(accuracy),
+                "agreement_judged": asdict(agreement),
+            }
+            for name, weight, accuracy, agreement in _by_expert(found)
         ],
         "fitted_on": found.pool.n,
         "rho": asdict(found.pool.rho),
         "text_labels": judged.text,
     }
+
+
+def _by_expert(found: _Found) -> Iterator[tuple[str, Estimate, Estimate, Estimate]]:
+    """Yield the name, the weight, and the agreement with the labels of the fitted and of the judged rows."""
+    yield from zip(found.pool.names, found.pool.weights, found.accuracies, found.agreements, strict=True)
 
 
 def _document(file: SuspectsFile, found: _Found) -> dict[str, Any]:
@@ -187,11 +211,21 @@ def _lines(found: _Found, output: str) -> Iterator[str]:
     weights = [f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})" for one in pool.weights]
     width, wide = max(6, *map(len, pool.names)), max(22, *map(len, weights))
     yield f"weights    fitted on {rows}"
-    yield f"  {'expert':<{width}}  {'weight (95 % interval)':<{wide}}  agrees with the labels of these rows"
-    for name, weight, accuracy in zip(pool.names, weights, found.accuracies, strict=True):
-        yield f"  {name:<{width}}  {weight:<{wide}}  {accuracy.percent()}"
+    agrees = (
+        "agrees with the judged labels"
+        if found.across_folds
+        else f"{'agrees with held-out labels':<27}  with judged ones"
+    )
+    yield f"  {'expert':<{width}}  {'weight (95 % interval)':<{wide}}  {agrees}"
+    for weight, (name, _, accuracy, agreement) in zip(weights, _by_expert(found), strict=True):
+        agrees = accuracy.percent() if found.across_folds else f"{accuracy.percent():<27}  {agreement.percent()}"
+        yield f"  {name:<{width}}  {weight:<{wide}}  {agrees}"
     if pool.shrunk:
         yield "  The weights are drawn towards equal ones, as few of these rows show which expert is better."
+    sure = [name for name, _, _, one in _by_expert(found) if found.across_folds and one.value >= _NEARLY_ALL]
+    if sure:
+        yield f"warning    {', '.join(sure)}: agrees with nearly all labels, as an expert does that was trained on them"
+        yield "           and finds nothing. Was each row's output made by a model that was trained without its fold?"
     if found.detected is not None:
         yield f"planted    {found.detected.percent()} of {found.detected.n} planted labels are flagged"
         yield "           Labels that people got wrong are often harder to find than planted ones."
