@@ -336,6 +336,29 @@ def test_what_is_proved_of_unjudged_rows_is_about_them_alone(
     assert f"up to {10 - max(least, 0)} of the 10 that were not judged may be right" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("verdict", ["given", "suggested", "other"])
+def test_the_risk_of_wrong_suggestions_is_stated(
+    judged: Callable[..., Lines],
+    suspects: SuspectsFile,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    verdict: str,
+) -> None:
+    """Both kinds of harm are bounded: labels that were right, and suggested ones that are wrong."""
+    flagged, lines = int(suspects.suspects.flagged.sum()), judged("-n", 30)
+    left = flagged - 30
+    saved([{**one, "verdict": verdict, "label": ""} for one in lines])
+    assert run("apply", "suspects.parquet", "verdicts.csv", "--also-flagged", "correct", "-o", "corrected.npz") == 0
+    printed = capsys.readouterr().out
+    found = re.search(rf"up to (\d+) of the {left} that were not judged may be right as they are", printed)
+    wrong = re.search(rf"up to (\d+) of the {left} may get a wrong label", printed)
+    assert found is not None
+    assert wrong is not None
+    assert (int(found[1]) == left, int(wrong[1]) == left) == (verdict == "given", verdict != "suggested")
+    assert run("apply", "suspects.parquet", "verdicts.csv", "--also-flagged", "drop", "-o", "dropped.npz") == 0
+    assert "wrong label" not in capsys.readouterr().out
+
+
 def test_unjudged_rows_change_only_when_told(
     judged: Callable[..., Lines], suspects: SuspectsFile, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

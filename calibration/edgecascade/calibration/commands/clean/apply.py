@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.cleaning import Judged, Verdict
-from edgecascade.calibration.commands.clean.judge import precision_sentence
+from edgecascade.calibration.commands.clean.judge import unjudged_sentences
 from edgecascade.calibration.commands.clean.suspects_file import SuspectsFile, new_files, read_suspects
 from edgecascade.calibration.commands.clean.verdicts_file import Verdicts, inert, read_verdicts
 from edgecascade.types.errors import CalibrationError
@@ -52,7 +52,8 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--drop", action="store_true", help=text)
     text = (
         "Also give the suggested label to the flagged rows that nobody has judged (correct), or leave them out (drop). "
-        "The share of them that is right already is changed too: the audit says how large it may be."
+        "Those that are right already are changed too, and some suggested labels are wrong: the audit says how many "
+        "may be."
     )
     parser.add_argument("--also-flagged", choices=("correct", "drop"), help=text)
 
@@ -183,5 +184,8 @@ def _lines(
     if unnamed and not arguments.drop:
         yield f"kept      {unnamed} labels that are wrong, as the right one was not named; --drop leaves these rows out"
     if arguments.also_flagged:
-        yield f"unjudged  {precision_sentence(file, found)}"
+        said = list(unjudged_sentences(file, found))
+        yield f"unjudged  {said[0]}"
+        if arguments.also_flagged == "correct":
+            yield from (f"          {one}" for one in said[1:])
     yield "note      That these models agree more with the labels now proves nothing: they chose what was looked at."

@@ -6,6 +6,7 @@ import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from math import ceil
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -17,7 +18,7 @@ from edgecascade.calibration.commands.clean.suspects_file import SuspectsFile, n
 from edgecascade.calibration.commands.clean.verdicts_file import Verdicts, read_verdicts
 from edgecascade.types.estimate import Estimate
 
-__all__ = ["configure", "execute", "judgement_of", "precision_sentence"]
+__all__ = ["configure", "execute", "judgement_of", "unjudged_sentences"]
 
 _WORDS = {
     Verdict.GIVEN: "given label right",
@@ -27,6 +28,7 @@ _WORDS = {
     Verdict.CANNOT_TELL: "cannot tell",
 }
 _MISTAKES = 3  # pairs of classes that are printed
+_ROUNDING = 1e-6
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -67,19 +69,31 @@ def judgement_of(file: SuspectsFile, verdicts: Verdicts) -> Judgement:
     return judge(file.suspects, verdicts.drawn.audit, verdicts.judged.values())
 
 
-def precision_sentence(file: SuspectsFile, found: Sequence[Verdicts]) -> str:
-    """Return what the first audit of flagged rows proves about all of them, and about those that were not judged."""
+def unjudged_sentences(file: SuspectsFile, found: Sequence[Verdicts]) -> Iterator[str]:
+    """Yield what the first audit of flagged rows proves about all of them, and about those that were not judged.
+
+    The last sentence is about their suggested labels.
+    """
     ordered = sorted(found, key=lambda one: one.drawn.audit.design != "flagged")
-    proved = next((one for one in (judgement_of(file, verdicts).precision for verdicts in ordered) if one), None)
-    if proved is None:
-        return "no flagged row was judged, so nothing is known of how many of their labels are wrong"
+    first = next((one for one in (judgement_of(file, verdicts) for verdicts in ordered) if one.precision), None)
+    if first is None or first.precision is None or first.suggested_right is None:
+        yield "no flagged row was judged, so nothing is known of how many of their labels are wrong"
+        return
+    proved = first.precision
     said = {row: Verdict(one.verdict) for verdicts in found for row, one in verdicts.judged.items()}
     flagged = file.suspects.row[file.suspects.flagged].tolist()
     unjudged = sum(row not in said for row in flagged)
+    if not unjudged:
+        yield "every flagged row was judged"
+        return
     no_error = (Verdict.GIVEN, Verdict.BOTH)
     judged_wrong = sum(row in said and said[row] not in no_error for row in flagged)  # or undecided, which may be wrong
     least = max(0, round(proved.bound * proved.flagged) - judged_wrong)
-    return f"{proved}; up to {unjudged - least} of the {unjudged} that were not judged may be right as they are"
+    yield f"{proved}; up to {unjudged - least} of the {unjudged} that were not judged may be right as they are"
+    not_right = (Verdict.GIVEN, Verdict.OTHER)
+    judged_right = sum(row in said and said[row] not in not_right for row in flagged)
+    least = max(0, ceil(first.suggested_right.low * proved.flagged - _ROUNDING) - judged_right)
+    yield f"up to {unjudged - least} of the {unjudged} may get a wrong label, as the suggested one may be wrong"
 
 
 def _lines(
