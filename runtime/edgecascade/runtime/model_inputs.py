@@ -143,7 +143,7 @@ class ModelInputs(NamedTuple):
             yield self.feeds(argument, part)
 
     def __str__(self) -> str:
-        return listed(self.declared)
+        return f"sentences ({self.text.name})" if self.text is not None else listed(self.declared)
 
 
 def listed(declared: Sequence[Declared]) -> str:
