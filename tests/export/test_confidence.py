@@ -1,6 +1,7 @@
 """Every confidence function gives in the graph what numpy gives for the same outputs of a body."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -12,6 +13,7 @@ from onnx import helper
 from edgecascade.export import ExportError
 from edgecascade.export.task.confidence import Confidence, confidence_named
 from edgecascade.export.task.fold import with_score
+from edgecascade.runtime.decode import Boxes
 from edgecascade.runtime.engine import open_session
 
 Outputs = Mapping[str, NDArray[Any]]
@@ -95,6 +97,37 @@ def test_detections_without_a_batch_axis(name: str, n: int) -> None:
     tables = [{"rows": rng.uniform(size=(k, 6)).astype(np.float32)} for k in (3, 1)]
     got = scored(confidence_named(f"{name}:column=4"), {"rows": rows}, 17, samples=tables)
     np.testing.assert_allclose(got, detections(name, rows[None, :, 4]), rtol=1e-6)
+
+
+LAYOUTS = [
+    ("mean:columns=classes,transposed=yes", Boxes(transposed=True, corners="cxcywh"), {"x": (8, 7)}),
+    ("mean:columns=classes,background=-1", Boxes(background=-1), {"x": (7, 8)}),
+    ("mean:columns=objectness", Boxes(columns="objectness", corners="cxcywh"), {"x": (7, 8)}),
+    ("mean:columns=objectness", Boxes(columns="objectness"), {"x": (7, 5)}),
+    ("mean:columns=score-label", Boxes(columns="score-label"), {"x": (7, 6)}),
+    ("mean:output=s,background=0", Boxes(boxes="x", scores="s", background=0), {"x": (7, 4), "s": (7, 3)}),
+]
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize(("text", "decode", "shapes"), LAYOUTS, ids=[f"{i}" for i in range(len(LAYOUTS))])
+def test_scores_are_read_where_the_decoder_of_boxes_finds_them(
+    text: str, decode: Boxes, shapes: dict[str, tuple[int, ...]], batched: bool, opset: int
+) -> None:
+    """Not coordinates, with which they share an output; with or without an axis of the batch."""
+    rng = np.random.default_rng(3)
+    outputs = {name: rng.uniform(size=(4, *shape)).astype(np.float32) for name, shape in shapes.items()}
+    every = replace(decode, overlap=None)
+    answers = [every({name: array[i] for name, array in outputs.items()}).scores for i in range(4)]
+    assert all(len(one) > 0 for one in answers)
+    confidence = confidence_named(f"{text},floor=0.25")
+    if batched:
+        got = scored(confidence, outputs, opset)
+    else:
+        each = [{name: array[i] for name, array in outputs.items()} for i in range(4)]
+        got = np.concatenate([scored(confidence, one, opset, samples=each) for one in each])
+    np.testing.assert_allclose(got, [one.mean() for one in answers], rtol=1e-6)
 
 
 def log_probabilities(x: NDArray[Any], logits: bool) -> NDArray[np.float64]:
@@ -220,6 +253,9 @@ BAD: list[tuple[str, Outputs, str]] = [
     ("entropy:kind=odds", {"a": np.ones((2, 3), np.float32)}, r"kind=auto, kind=logits, kind=probabilities, got"),
     ("margin:axis=9", {"a": np.ones((1, 4, 3), np.float32)}, r"margin:output=NAME, .* scores of classes along axis 9"),
     ("mean-log-probability:blank=7", {"a": np.ones((1, 4, 3), np.float32)}, r".*:blank=one of 3 classes, got 7"),
+    ("max:columns=score", {"a": np.ones((1, 4, 6), np.float32)}, r"max:columns=one of classes, .*, got score"),
+    ("max:columns=classes,background=2", {"a": np.ones((1, 4, 6), np.float32)}, r"background=one of 2 classes, got 2"),
+    ("max:columns=classes", {"a": np.ones((1, 9, 4), np.float32)}, r"max:output=NAME, .*with boxes and scores"),
     ("max:column=1", {"a": np.ones(2, np.float32)}, r"max:output=NAME"),
 ]
 

@@ -2,6 +2,7 @@
 
 import json
 import urllib.request
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from edgecascade import Cascade
 from edgecascade.benchmarks.server import serving
 from edgecascade.calibration.verifiers import BoxF1, CharacterAccuracy
 from edgecascade.cli import main
-from edgecascade.export import read_references
+from edgecascade.export import ExportError, read_references
+from edgecascade.export.commands.task_arguments import add_task_arguments, task_parts
 from edgecascade.export.data import each
+from edgecascade.export.task.confidence import confidence_named, options_of
 from edgecascade.runtime import Ctc, decoder_named
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.document import TaskDocument
@@ -227,6 +230,30 @@ def test_detectors_are_calibrated_from_coco(tmp_path: Path) -> None:
     alone = BoxF1()([decode(answer.local.outputs) for answer in answers], data.references)
     assert value.mean() > alone.mean() + 0.02
     assert document_of(folder / "local.onnx").task.verifier == "box-f1"
+
+
+@pytest.mark.parametrize(
+    ("decode", "options"),
+    [
+        ("boxes:boxes=boxes,scores=scores,least=0.5", {"output": "scores", "floor": 0.5}),
+        ("boxes:transposed=yes", {"floor": 0.25, "columns": "classes", "transposed": True}),
+        ("boxes:columns=objectness,boxes=all", {"output": "all", "floor": 0.25, "columns": "objectness"}),
+        (
+            "boxes:scores=s,count=n,background=0",
+            {"output": "s", "floor": 0.25, "count": "n", "background": 0},
+        ),
+    ],
+)
+def test_the_usual_score_of_detections_is_read_where_the_decoder_reads_it(
+    decode: str, options: dict[str, object]
+) -> None:
+    """The mean of the scores that count, whatever else is in the same output; a decoder of one's own tells nothing."""
+    parser = ArgumentParser()
+    add_task_arguments(parser)
+    parts = task_parts(parser.parse_args(["--task", "detection", "--decode", decode]))
+    assert options_of(confidence_named(parts.confidence)) == options
+    with pytest.raises(ExportError, match=r"^--confidence-function: expected one for detection, such as .*, got none"):
+        task_parts(parser.parse_args(["--task", "detection", "--decode", "json:loads"]))
 
 
 def own_score(folder: Path) -> Path:

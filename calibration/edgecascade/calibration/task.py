@@ -377,4 +377,7 @@ def _warnings(outcomes: Outcomes) -> Iterator[str]:
     if (local != local[0]).any():
         rank, chance = spearmanr(outcomes.score, local)
         if rank < 0 and chance < _REVERSED:
-            yield "answers of a higher score have lower values: does the score need the other sign?"
+            yield (
+                "answers of a higher score have lower values: check which output the confidence function reads, and "
+                "whether lower is surer there (negate=yes of `output`)"
+            )

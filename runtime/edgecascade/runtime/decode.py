@@ -25,10 +25,10 @@ from edgecascade.types.detections import Detections
 from edgecascade.types.errors import ArgumentError, first_line
 from edgecascade.types.named import named
 
-__all__ = ["DECODERS", "Boxes", "ClassMap", "Ctc", "Ranking", "Value", "decoder_named"]
+__all__ = ["COLUMNS", "DECODERS", "Boxes", "ClassMap", "Ctc", "Ranking", "Value", "decoder_named"]
 
 _CORNERS = ("xyxy", "yxyx", "xywh", "cxcywh")
-_COLUMNS = ("classes", "objectness", "score-label")
+COLUMNS = ("classes", "objectness", "score-label")
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Boxes:
     height: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, value, known in (("corners", self.corners, _CORNERS), ("columns", self.columns, _COLUMNS)):
+        for name, value, known in (("corners", self.corners, _CORNERS), ("columns", self.columns, COLUMNS)):
             if value not in known:
                 raise ArgumentError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
         for name, number in (("width", self.width), ("height", self.height), ("most", self.most)):

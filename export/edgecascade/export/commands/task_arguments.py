@@ -20,7 +20,7 @@ from edgecascade.calibration.verifiers import (
 from edgecascade.cli import rare
 from edgecascade.export.data import ReferencedData, read_references
 from edgecascade.runtime.commands.remote_arguments import flag
-from edgecascade.runtime.decode import DECODERS, decoder_named
+from edgecascade.runtime.decode import DECODERS, Boxes, decoder_named
 from edgecascade.types.answer import Decode
 from edgecascade.types.errors import ExportError
 
@@ -59,7 +59,7 @@ class Task:
 
 
 TASKS: Mapping[str, Task] = {
-    "detection": Task("mean:floor=0.25", "box-f1", "boxes"),
+    "detection": Task("", "box-f1", "boxes"),  # the scores are where the decoder finds them
     "ocr": Task("mean-log-probability:blank=0", "character-accuracy", ""),
     "regression": Task("", "", "value"),
     "retrieval": Task("margin", "recall", "ranking"),
@@ -69,6 +69,10 @@ TASKS: Mapping[str, Task] = {
 _NONE = Task("", "", "")
 _OF_TASKS = ("verifier", "decode", "remote_decode", "reference", "images")
 _OF_TEXT = (CharacterAccuracy, ExactMatch, TokenF1, WordAccuracy)
+_SUCH_AS = {
+    "confidence": "output:output=error,negate=yes, mean:output=scores,floor=0.25 or FILE.py:NAME of your own",
+    "verifier": "scaled-error:scale=10, exact or FILE.py:NAME of your own",
+}
 _USUAL = {"confidence": "--confidence-function", "verifier": "--verifier"}
 
 
@@ -177,12 +181,17 @@ def task_parts(arguments: Namespace) -> TaskParts:
         ExportError: a part is missing.
     """
     task = TASKS.get(arguments.task or "", _NONE)
+    decode, remote_decode = decoders_of(arguments, arguments.task or "")
     confidence = arguments.confidence_function or task.confidence
+    if not confidence and isinstance(decode, Boxes):
+        confidence = _mean_score(decode)
     verifier = arguments.verifier or task.verifier
     for part, given in (("confidence", confidence), ("verifier", verifier)):
         if not given:
-            raise ExportError(f"{_USUAL[part]}: expected one for {arguments.task or 'a task of your own'}, got none")
-    decode, remote_decode = decoders_of(arguments, arguments.task or "")
+            raise ExportError(
+                f"{_USUAL[part]}: expected one for {arguments.task or 'a task of your own'}, such as {_SUCH_AS[part]}, "
+                "got none"
+            )
     return TaskParts(
         arguments.task or "general",
         confidence,
@@ -191,6 +200,19 @@ def task_parts(arguments: Namespace) -> TaskParts:
         decode,
         remote_decode,
     )
+
+
+def _mean_score(boxes: Boxes) -> str:
+    """Return the text that names the mean score of the boxes that a decoder counts, before suppression."""
+    beside = {} if boxes.scores else {"columns": boxes.columns, "transposed": "yes" if boxes.transposed else ""}
+    options = {
+        "output": boxes.scores or boxes.boxes,
+        "floor": f"{boxes.least:g}",
+        "count": boxes.count,
+        "background": "" if boxes.background is None else boxes.background,
+        **beside,
+    }
+    return "mean:" + ",".join(f"{name}={value}" for name, value in options.items() if value != "")
 
 
 def decoders_of(arguments: Namespace, task: str) -> tuple[Decode | None, Decode | None]:

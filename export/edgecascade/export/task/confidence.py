@@ -17,6 +17,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from edgecascade.export.head import INNER
 from edgecascade.export.task.operators import Operators
+from edgecascade.runtime.decode import COLUMNS
 from edgecascade.types.errors import ExportError
 from edgecascade.types.named import named
 from edgecascade.types.softmax import SMALLEST, are_probabilities
@@ -97,13 +98,22 @@ class _Scores:
     floor: float | None = None
     count: str = ""
     empty: float = 0.0
+    columns: str = ""
+    transposed: bool = False
+    background: int | None = None
 
     def graph(self, samples: Sequence[Outputs], opset: int) -> ModelProto:
         """Return the graph."""
-        output = _chosen(self.name, self.output, samples, self._fits, "scores [batch, N]")
+        if self.columns not in ("", *COLUMNS) or (self.columns and self.column is not None):
+            raise ExportError(
+                f"confidence: expected {self.name}:columns=one of {', '.join(COLUMNS)}, without column=..., got "
+                f"{self.columns}"
+            )
+        what = "boxes and scores [batch, N, 4 + ...]" if self.columns else "scores [batch, N]"
+        output = _chosen(self.name, self.output, samples, self._fits, what)
         sample, add = samples[0][output], Operators(SCORE_PREFIX, opset)
         batched = all(len(one[output]) == 1 for one in samples)
-        x = self._row(add, add.wide(output, sample), sample.ndim, batched)
+        x = self._row(add, add.wide(output, sample), sample.shape, batched)
         keep = add("Not", add("Less", x, -_LARGEST if self.floor is None else float(self.floor)))
         if self.count:
             _check_named(self.name, "count", self.count, samples)
@@ -116,15 +126,40 @@ class _Scores:
         return _model(add, score, [output, *filter(None, [self.count])], samples, opset)
 
     def _fits(self, one: NDArray[Any]) -> bool:
+        if self.columns:
+            return one.ndim in (2, 3) and one.shape[-2 if self.transposed else -1] > 4
         return one.ndim in ((1, 2, 3) if self.column is None else (2, 3))
 
-    def _row(self, add: Operators, x: str, sides: int, batched: bool) -> str:
+    def _row(self, add: Operators, x: str, shape: Sequence[int], batched: bool) -> str:
         """Return scores [batch, N]: one column of a table, or the largest over classes, where there are more sides."""
+        sides, last = len(shape), shape[-1]
+        if self.transposed and sides > 1:
+            x, last = add("Transpose", x, perm=[*range(sides - 2), sides - 1, sides - 2]), shape[-2]
+        if self.columns:
+            x, last = self._beside(add, x, last)
         if self.column is not None:
             x, sides = add("Gather", x, self.column, axis=-1), sides - 1
-        elif sides == 3 or (sides == 2 and not batched):
+        elif sides == 3 or (sides == 2 and (self.columns or not batched)):
+            if self.background is not None:
+                x = self._without_background(add, x, last)
             x, sides = add.reduce("Max", x, axis=-1), sides - 1
         return x if sides == 2 else add("Reshape", x, [1, -1])
+
+    def _beside(self, add: Operators, x: str, width: int) -> tuple[str, int]:
+        """Return the scores of classes that stand beside boxes [..., N, width], and the number of classes."""
+        first = 5 if self.columns == "objectness" and width > 5 else 4
+        last = 5 if self.columns == "score-label" else width
+        scores = add("Slice", x, [first], [last], [-1])
+        return scores if first == 4 else add("Mul", scores, add("Slice", x, [4], [5], [-1])), last - first
+
+    def _without_background(self, add: Operators, x: str, classes: int) -> str:
+        assert self.background is not None
+        if not -classes <= self.background < classes:
+            raise ExportError(
+                f"confidence: expected {self.name}:background=one of {classes} classes, got {self.background}"
+            )
+        chosen = [int(one == self.background % classes) for one in range(classes)]
+        return add("Where", add("Equal", chosen, 1), -_LARGEST, x)
 
     name: ClassVar[str] = ""
     how: ClassVar[str] = ""
@@ -140,6 +175,10 @@ class MaxScore(_Scores):
         floor: detections with lower scores do not count; None counts all.
         count: name of an output [batch] with the number of detections that count; empty without one.
         empty: the score where no detection counts.
+        columns: what stands beside the boxes [batch, N, 4 + ...] in the output: `classes`, `objectness` or
+            `score-label`, as of the decoder `Boxes`; empty if the output has no boxes.
+        transposed: whether the output is [batch, columns, N].
+        background: the class that stands for no object, and does not count; None if there is none.
     """
 
     name = "max"
