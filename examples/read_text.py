@@ -30,12 +30,11 @@ def main(body: str, large: str, keys: str, folder: str) -> None:
         verifier=CharacterAccuracy(),
         remote=large,
         decode=read,
-        remote_decode=read,
         objective=MostAccuracy(0.3),
     )
     print(found.plan)
     texts: dict[str, list[str]] = {"cascade": [], "small alone": []}
-    with Cascade.load("reader.onnx", remote=large, decode=read, remote_decode=read) as cascade:
+    with Cascade.load("reader.onnx", remote=large, decode=read) as cascade:
         for answer in cascade.stream(lines[half:]):
             texts["cascade"].append(answer.result)
             texts["small alone"].append(read(answer.local.outputs))

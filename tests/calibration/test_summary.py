@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.calibration import CascadePlan, MostAccuracy, Outcomes, operating_curve, plan, plan_cascade
+from edgecascade.calibration import (
+    CascadePlan,
+    LeastOffload,
+    MostAccuracy,
+    Outcomes,
+    operating_curve,
+    plan,
+    plan_cascade,
+    plan_task,
+)
 from edgecascade.calibration.summary import advise
 
 Right = NDArray[np.bool_]
@@ -47,6 +56,17 @@ def test_advice_reports_a_weak_local_model() -> None:
     """It is wrong nearly everywhere, so almost all inputs would be forwarded."""
     said = sentences(ADVANTAGE, RNG.random(2000) < 0.1, ALWAYS)
     assert "the local model is too weak: 9" in said
+
+
+def test_a_local_model_that_meets_the_aim_is_not_called_too_weak() -> None:
+    """However many inputs the remote would answer better."""
+    score = np.linspace(-1, 1, 1000)
+    local, remote = RNG.random(1000) < 0.3, RNG.random(1000) < 0.9
+    for aim, weak in ((0.1, False), (0.8, True)):
+        advice = "; ".join(plan_task(score, local, remote, LeastOffload(aim)).policy.advice)
+        assert ("nothing will be forwarded: the local model alone meets the aim" in advice) is not weak
+        assert ("the local model is too weak" in advice) is weak
+        assert "must be forwarded to come within a point" in advice
 
 
 def test_advice_reports_a_local_model_as_good_as_the_remote() -> None:

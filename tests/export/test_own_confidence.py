@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from documents import some_task_document
 from edgecascade.calibration import AdvantageTable, TaskRule
-from edgecascade.export import ExportError, save_model, unfold
+from edgecascade.export import ExportError, ParityError, save_model, unfold
 from edgecascade.export.task.calibrate import scored_body
 from edgecascade.export.task.confidence import Output
 from edgecascade.export.task.fold import confidence_of, fold_task, with_score
@@ -156,10 +156,26 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, given: Any, message: str) 
 
 
 def test_more_than_one_score_per_input_is_refused(tmp_path: Path) -> None:
-    """The error tells the shape."""
+    """The error tells the shape, that of the function itself if it is one of torch."""
     save_model(body_of(), tmp_path / "body.onnx")
-    with pytest.raises(ExportError, match=r"one score for each input, got an array \[2\] for 1"):
-        scored_body(tmp_path / "body.onnx", INPUTS, stretched).answers(INPUTS, None)
+    with pytest.raises(ExportError, match=r"one score for each input from stretched, got \[3, 2\] for 3$"):
+        scored_body(tmp_path / "body.onnx", INPUTS, stretched)
+    wide = in_onnx()
+    wide.graph.node[0].CopyFrom(helper.make_node("Identity", ["scores"], ["score"]))
+    with pytest.raises(ExportError, match=r"one score for each input, got an array \[5\] for 1"):
+        scored_body(tmp_path / "body.onnx", INPUTS, wide).answers(INPUTS, None)
+
+
+def constant(scores: torch.Tensor) -> torch.Tensor:
+    """Return what the export takes for constants, one for each input that it sees."""
+    return torch.tensor([one.max().item() for one in scores])
+
+
+def test_a_function_that_torch_exports_as_another_is_refused(tmp_path: Path) -> None:
+    """The error tells what differs."""
+    save_model(body_of(), tmp_path / "body.onnx")
+    with pytest.raises(ParityError, match=r"^confidence: torch exported constant .* gives \[2\] where it gives \[3\]"):
+        scored_body(tmp_path / "body.onnx", INPUTS, constant)
 
 
 def test_a_confidence_function_stays_what_it_is() -> None:

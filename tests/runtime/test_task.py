@@ -159,7 +159,7 @@ def test_the_local_answer_is_decoded_only_where_it_is_final(path: Path) -> None:
             raise LookupError("private")
         return seen[-1]
 
-    with Cascade.load(path, remote=tripled, decode=decode, deadline=10.0) as cascade:
+    with Cascade.load(path, remote=tripled, decode=decode, remote_decode=dict, deadline=10.0) as cascade:
         cascade.predict_batch(X)
         assert seen == [2, 3]
         bad = np.array([9, 0, 0], np.float32)
@@ -169,6 +169,14 @@ def test_the_local_answer_is_decoded_only_where_it_is_final(path: Path) -> None:
         assert cascade.predict(SURE).result == 2
     with Cascade.load(path, decode=decode) as cascade:
         assert cascade.predict(UNSURE).result == -2
+
+
+def test_one_decoder_reads_the_outputs_of_both_models(path: Path) -> None:
+    """Unless the remote has one of its own."""
+    for own, times in (({}, 3), ({"remote_decode": lambda outputs: 5 * total(outputs)}, 15)):
+        with Cascade.load(path, remote=tripled, decode=total, deadline=10.0, **own) as cascade:  # type: ignore[arg-type]
+            answer = cascade.predict(UNSURE)
+            assert (answer.source, answer.result) == (Source.REMOTE, pytest.approx(times * float(UNSURE.sum())))
 
 
 BAD: list[tuple[Any, str]] = [

@@ -27,6 +27,7 @@ from edgecascade.types.notebook import as_html, curve_picture
 __all__ = ["Plan", "certified", "certified_in_order", "planned"]
 
 _ROUNDING = 1e-9
+_MEETS, _CERTIFIED = "the local model alone meets the aim", "the local model alone is certified"
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def planned(
         words += f", losing at most {max_group_loss:.1%} within each group"
     if isinstance(objective, LeastOffload):
         position = next(one for one, point in enumerate(points) if point.offload_rate >= selected.rate - _ROUNDING)
-        return _with_evidence(fit, selected, table, points, position, words, "the local model alone meets the aim")
+        return _with_evidence(fit, selected, table, points, position, words, _MEETS)
     position = points.index(objective.choose(points, seen.mean(seen.remote_correct), seen.size))
     allowed = points if max_group_loss is None else _within(fit, selected, points, max_group_loss)
     if points[position] not in allowed:
@@ -196,7 +197,7 @@ def certified(
         attempt=objective.look(len(seen) + len(testing))[0],
     )
     position = next(one for one, point in enumerate(points) if point.threshold == certificate.threshold)
-    words, idle = f"least offload, {certificate}", "the local model alone is certified"
+    words, idle = f"least offload, {certificate}", _CERTIFIED
     shown = replace(_moved(fit, selected, points[position]), chance=None)
     return _with_evidence(fit, shown, table, points, position, words, idle), certificate
 
@@ -226,7 +227,7 @@ def certified_in_order(fit: CrossFit, objective: CertifiedLoss) -> tuple[Selecti
     position = next(one for one, point in enumerate(points) if point.offload_rate >= rate - _ROUNDING)
     selected = _moved(fit, Selection(0, by_fold, rate, None, seen.local_correct), points[position])
     certificate = replace(certificate, threshold=points[position].threshold)
-    words, idle = f"least offload, {certificate}", "the local model alone is certified"
+    words, idle = f"least offload, {certificate}", _CERTIFIED
     return selected, _with_evidence(fit, selected, table, points, position, words, idle), certificate
 
 
@@ -278,6 +279,7 @@ def _with_evidence(
     asked = table(seen.score)[:, None] < np.array(thresholds, np.float32)
     curve = measured_curve(thresholds, asked, right, seen.weight, seen.remote_correct)
     own, _ = fit.decisions(np.full_like(selected.by_fold, selected.candidate) * repeated, rates, beyond=True)
+    suffices = not position and idle in (_MEETS, _CERTIFIED)
     reason = () if position else (f"nothing will be forwarded: {idle}",)
     return Plan(
         table=table,
@@ -291,7 +293,7 @@ def _with_evidence(
         ),
         advice=(
             *reason,
-            *advise(seen, own, curve, position, fit.candidates[selected.candidate].merge),
+            *advise(seen, own, curve, position, fit.candidates[selected.candidate].merge, suffices=suffices),
             *group_advice(seen, right[:, position]),
         ),
         chance=selected.chance,

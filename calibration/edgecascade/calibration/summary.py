@@ -35,7 +35,13 @@ _EVERYTHING = {
 
 
 def advise(
-    seen: Outcomes, forward: NDArray[np.bool_], curve: Sequence[OperatingPoint], position: int, merge: str
+    seen: Outcomes,
+    forward: NDArray[np.bool_],
+    curve: Sequence[OperatingPoint],
+    position: int,
+    merge: str,
+    *,
+    suffices: bool = False,
 ) -> tuple[str, ...]:
     """Return sentences about whether a pair is worth a cascade. A difference is reported if its interval excludes 0.
 
@@ -45,6 +51,7 @@ def advise(
         curve: the points.
         position: the point that the plan chose.
         merge: the merge rule; empty if it has no name.
+        suffices: whether the local model alone meets the aim, so that it is not too weak.
     """
     right = np.where(forward, seen.merged_correct[:, None], seen.local_correct[:, None])
     everything, n, measure = _EVERYTHING[merge], len(seen), _with_article(seen.measure)
@@ -59,7 +66,7 @@ def advise(
     if merge not in _REMOTE and (gain.low > 0) != (alone.low > 0):
         found.append(f"{everything} is {_not_better(gain)} the local model: {signed_points(gain)} (95 %, n = {n})")
     if gain.low > 0:
-        found.append(_enough(seen, right, curve, everything))
+        found.append(_enough(seen, right, curve, everything, suffices=suffices))
     found.extend(_beyond_best(seen, right, curve, everything))
     if gain.low > 0:
         found.extend(_uninformative(seen, forward[:, position]))
@@ -81,7 +88,7 @@ def _not_better(gain: Estimate) -> str:
     return "not shown to be better than" if gain.high > 0 else "worse than"
 
 
-def _enough(seen: Outcomes, right: Correct, curve: Sequence[OperatingPoint], everything: str) -> str:
+def _enough(seen: Outcomes, right: Correct, curve: Sequence[OperatingPoint], everything: str, *, suffices: bool) -> str:
     """Say which offload rate comes near; its interval has the rates at which that is open."""
     behind = differences(seen.merged_correct, right, seen.weight)
     rates = [point.offload_rate for point in curve]
@@ -93,7 +100,8 @@ def _enough(seen: Outcomes, right: Correct, curve: Sequence[OperatingPoint], eve
     if near == 0:
         return f"the local model alone is within a point of {everything}"
     if near >= _TOO_WEAK:
-        return f"the local model is too weak: {share} must be forwarded to come within a point of {everything}"
+        weak = "" if suffices else "the local model is too weak: "
+        return f"{weak}{share} must be forwarded to come within a point of {everything}"
     return f"forwarding {share} comes within a point of {everything}"
 
 

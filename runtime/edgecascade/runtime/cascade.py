@@ -130,8 +130,8 @@ class Cascade:
                 slightly longer; by default none of a classifier, and all those of a general task.
             decode: returns the application's object, `Answer.result`, for the named outputs of the local model for one
                 input. It is called only where the local answer is final, and its exceptions reach the caller.
-            remote_decode: the same for the outputs of the remote of a general task. Its exceptions are failures of the
-                remote.
+            remote_decode: the same for the outputs of the remote of a general task; `decode` where it is None. Its
+                exceptions are failures of the remote.
 
         Raises:
             ModelFileError: the file is missing, damaged, not a cascade model, or of a newer format.
@@ -151,6 +151,8 @@ class Cascade:
             )
         if remote_decode is not None and local.labels:
             raise ArgumentError("remote_decode: expected with the file of a general task, got that of a classifier")
+        if not local.labels and remote_decode is None:
+            remote_decode = decode
         if threshold is not None:
             local.swap(replace(local.policy, threshold=threshold))
         connected = None

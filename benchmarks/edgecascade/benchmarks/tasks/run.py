@@ -68,7 +68,7 @@ def measure_task(
         remote: An address, an ONNX file, a function, or a `Remote`, which is left open.
         verifier: From answers and references to values in [0, 1].
         decode: From the outputs of the local model for one input to an answer; None for the outputs themselves.
-        remote_decode: The same for the remote.
+        remote_decode: The same for the remote; `decode` where it is None.
         deadline: Seconds for each call of the served run.
         prices: Prices of a request and of traffic.
 
@@ -77,6 +77,7 @@ def measure_task(
         CalibrationError: The verifier gives other values than one in [0, 1] for each answer.
         ExportError: A model fails, or its outputs cannot be decoded.
     """
+    remote_decode = decode if remote_decode is None else remote_decode
     document = check_task_data(path, data)
     v = task_values(path, document, data, remote=remote, verifier=verifier, decode=decode, remote_decode=remote_decode)
     results: list[Any] = []
@@ -111,7 +112,7 @@ def task_values(
         remote: An address, an ONNX file, a function, or a `Remote`, which is left open.
         verifier: From answers and references to values in [0, 1].
         decode: From the outputs of the local model for one input to an answer; None for the outputs themselves.
-        remote_decode: The same for the remote.
+        remote_decode: The same for the remote; `decode` where it is None.
 
     Raises:
         CalibrationError: The verifier gives other values than one in [0, 1] for each answer.
@@ -135,7 +136,7 @@ def task_values(
         replies = ask_for_outputs(
             LeftOpen(connection) if connection is remote else connection,
             data.inputs,
-            remote_decode,
+            decode if remote_decode is None else remote_decode,
             outputs=document.remote_outputs,
             progress=progress,
         )

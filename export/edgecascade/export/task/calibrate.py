@@ -157,7 +157,7 @@ def calibrate_task(
         objective: the aim of the plan, where accuracy is the mean value.
         decode: from the body's outputs for one input, by name and without the batch axis, to the answer that the
             verifier takes; None takes the outputs themselves.
-        remote_decode: the same for the outputs of the remote.
+        remote_decode: the same for the outputs of the remote; `decode` where it is None.
         remote_outputs: names of the outputs that the remote is asked for; empty for all.
         task: what the task is called, such as `ocr`.
         golden: whether a few of the inputs may travel in the file, for `edgecascade inspect --verify`.
@@ -214,7 +214,8 @@ def judge_and_write(
     local = found.answers(inputs, decode, progress=progress)
     _check_scores(local.score, found.confidence)
     local_value = verify(judge, local.results, references, model="local model")
-    theirs = ask_for_outputs(remote, inputs, remote_decode, outputs=remote_outputs)
+    read = decode if remote_decode is None else remote_decode
+    theirs = ask_for_outputs(remote, inputs, read, outputs=remote_outputs)
     remote_value = verify(judge, theirs.results, references, model="remote")
     return write_task(
         found,

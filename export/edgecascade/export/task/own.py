@@ -155,16 +155,28 @@ def _compare(model: ModelProto, module: Any, example: Outputs, name: str) -> Non
     changed = {key: other(array) for key, array in example.items()}
     try:
         with torch.no_grad():
-            wanted = np.ravel(module(*map(torch.from_numpy, changed.values())).numpy())
+            scores = module(*map(torch.from_numpy, changed.values())).numpy()
         (got,) = open_model(model).run(None, changed)
     except Exception as error:  # of torch, or of onnxruntime where a side became a constant
         raise ExportError(
             f"confidence: {name} fails for other inputs: {first_line(error)}; export it as ONNX"
         ) from error
-    if got.shape != wanted.shape or not np.allclose(got, wanted, 0, _SAME * max(1.0, np.abs(wanted).max()), True):
+    rows, wanted = max(map(len, changed.values())), np.ravel(scores)
+    if wanted.size not in (1, rows):
+        raise ExportError(
+            f"confidence: expected one score for each input from {name}, got {list(scores.shape)} for {rows}"
+        )
+    if got.shape != wanted.shape:
         raise ParityError(
-            f"confidence: torch exported {name} as a function that gives {got.flat[0]:.6g} where it gives "
-            f"{wanted.flat[0]:.6g}; it may depend on values that become constants: export it as ONNX"
+            f"confidence: torch exported {name} as a function that gives {list(got.shape)} where it gives "
+            f"{list(wanted.shape)}; it may depend on values that become constants: export it as ONNX"
+        )
+    apart = ~np.isclose(got, wanted, 0, _SAME * max(1.0, np.abs(wanted).max()), True)
+    if apart.any():
+        row = int(apart.argmax())
+        raise ParityError(
+            f"confidence: torch exported {name} as a function that gives {got[row]:.9g} where it gives "
+            f"{wanted[row]:.9g}; it may depend on values that become constants: export it as ONNX"
         )
 
 

@@ -127,14 +127,9 @@ def open_cascade(arguments: Namespace) -> Cascade:
                 "engine_cache": arguments.engine_cache,
                 "outputs": () if arguments.outputs is None else arguments.outputs.split(","),
                 "decode": _one_sentence(_decoder(arguments.decode, "--decode")),
+                "remote_decode": _decoder(arguments.remote_decode, "--remote-decode"),
             }
-            remote_decode = _decoder(arguments.remote_decode or arguments.decode, "--remote-decode")
-            try:
-                cascade = Cascade.load(arguments.file, remote_decode=remote_decode, **options)
-            except ArgumentError as error:
-                if arguments.remote_decode is not None or not str(error).startswith("remote_decode:"):
-                    raise
-                cascade = Cascade.load(arguments.file, **options)  # a classifier, whose remote gives scores
+            cascade = Cascade.load(arguments.file, **options)
         except ArgumentError as error:
             raise with_flag(error, _FLAGS) from error
         opened.pop_all()  # the cascade closes them now
