@@ -170,6 +170,25 @@ def test_large_numbers_leave_verdicts_that_can_be_read(
     assert found["judged"] == found["drawn"]
 
 
+def test_all_flagged_rows_are_one_audit(
+    folder: Path, judged: Callable[..., Lines], suspects: SuspectsFile, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However many more are asked for, which `review` says; a person's `cannot tell` is one with a space too."""
+    flagged = int(suspects.suspects.flagged.sum())
+    lines, more = judged("-n", flagged), judged("-n", 800, page="more.html")
+    assert {one["audit"] for one in lines} == {one["audit"] for one in more}
+    assert (folder / "review.html").read_bytes() == (folder / "more.html").read_bytes()
+    first, second = capsys.readouterr().out.splitlines()[::3]
+    assert f"fewer than -n 800, as audit {lines[0]['audit']}" in second
+    assert "fewer than" not in first
+    old = read_verdicts(
+        saved([{**one, "audit": one["audit"].replace(f"-{flagged}-", "-800-")} for one in lines]), suspects
+    )
+    assert len(old.judged) == flagged  # of pages that were written with the number asked for
+    lines[0] |= {"verdict": "cannot tell", "label": ""}
+    assert shown(run, capsys, saved(lines))["verdicts"]["cannot_tell"] == 1
+
+
 @pytest.mark.usefixtures("folder")
 def test_a_seed_that_verdicts_cannot_carry_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """A page that nobody could evaluate is not written."""

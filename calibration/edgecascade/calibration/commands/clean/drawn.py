@@ -15,7 +15,7 @@ from edgecascade.calibration.commands.clean.suspects_file import SuspectsFile
 from edgecascade.cli import rare
 from edgecascade.types.errors import CalibrationError
 
-__all__ = ["Drawn", "Item", "add_draw_arguments", "draw", "drawn_again"]
+__all__ = ["Drawn", "Item", "add_draw_arguments", "draw", "drawn_again", "drawn_sentence"]
 
 _TAG = re.compile(r"(flagged|all)-(\d{1,9})-(\d{1,20})-([0-9a-f]{16})")
 
@@ -88,7 +88,8 @@ def draw(file: SuspectsFile, arguments: Namespace, page: Path) -> tuple[Drawn, t
     inputs = open_inputs(arguments.data, file.ids, file.suspects.n, arguments.show)
     if getattr(arguments, "address", None) is not None:
         inputs = replace(inputs, address=arguments.address)
-    drawn = _draw(file, arguments.design, min(arguments.n, file.suspects.n), arguments.seed)
+    most = int(file.suspects.flagged.sum()) if arguments.design == "flagged" else file.suspects.n
+    drawn = _draw(file, arguments.design, min(arguments.n, most), arguments.seed)  # of the same rows, one audit
     if not _TAG.fullmatch(drawn.tag):
         raise CalibrationError(f"--seed: expected a number of at most 20 digits, got one of {len(str(arguments.seed))}")
     given_first = np.random.default_rng([arguments.seed, 1]).integers(0, 2, len(drawn.audit.rows)) == 0
@@ -99,6 +100,14 @@ def draw(file: SuspectsFile, arguments: Namespace, page: Path) -> tuple[Drawn, t
         shown = inputs.shown(row, page)
         items.append(Item(row, file.ids[row] if file.ids else "", labels, 0 if first else 1, shown))
     return drawn, tuple(items)
+
+
+def drawn_sentence(file: SuspectsFile, arguments: Namespace, drawn: Drawn) -> str:
+    """Return what was drawn, and whether fewer rows than asked for are there."""
+    n, flagged = len(drawn.audit), arguments.design == "flagged"
+    among = f"{int(file.suspects.flagged.sum())} flagged" if flagged else f"all {file.suspects.n}"
+    fewer = f", fewer than -n {arguments.n}," if n < arguments.n else ""
+    return f"drew {n} of {among} rows{fewer} as audit {drawn.tag}"
 
 
 def drawn_again(file: SuspectsFile, tag: str) -> Drawn:

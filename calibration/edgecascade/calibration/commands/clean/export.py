@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from edgecascade.calibration.commands.clean.drawn import Item, add_draw_arguments, draw
+from edgecascade.calibration.commands.clean.drawn import Item, add_draw_arguments, draw, drawn_sentence
 from edgecascade.calibration.commands.clean.labelling_tools import (
     argilla_records,
     argilla_settings,
@@ -74,7 +74,7 @@ def execute(arguments: Namespace) -> int:
             settings = json.dumps(argilla_settings(items, arguments.question), indent=1) + "\n"
         output.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
         beside.write_text(settings, encoding="utf-8")
-    print(f"drew {len(items)} rows (seed {arguments.seed}): {output} and {beside}")
+    print(f"{drawn_sentence(file, arguments, drawn)}: {output} and {beside}")
     if telling := sum(map(_tells_given, items)):
         print(
             f"warning: {telling} of {len(items)} linked ids contain the name of the given label, which whoever judges "

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from edgecascade.calibration.commands.clean.drawn import Item, add_draw_arguments, draw
+from edgecascade.calibration.commands.clean.drawn import Item, add_draw_arguments, draw, drawn_sentence
 from edgecascade.calibration.commands.clean.suspects_file import new_files, read_suspects
 from edgecascade.calibration.commands.clean.verdicts_file import COLUMNS
 from edgecascade.cli import rare
@@ -53,8 +53,7 @@ def execute(arguments: Namespace) -> int:
         drawn, items = draw(file, arguments, Path(arguments.output))
         page = review_page(items, file.classes, drawn.tag, title=arguments.title, question=arguments.question)
         Path(arguments.output).write_text(page, encoding="utf-8")
-    among = f"{int(file.suspects.flagged.sum())} flagged" if arguments.design == "flagged" else f"all {file.suspects.n}"
-    print(f"drew {len(items)} of {among} rows (seed {arguments.seed}); {arguments.output} has {len(page) / 1e3:.0f} kB")
+    print(f"{drawn_sentence(file, arguments, drawn)}; {arguments.output} has {len(page) / 1e3:.0f} kB")
     print(f"next: open {arguments.output} in a browser, judge in its order, and save {_VERDICTS}; then run")
     print(f"  edgecascade clean judge {arguments.suspects} {_VERDICTS}")
     return 0

@@ -81,14 +81,15 @@ def _checked(one: Said, file: SuspectsFile, order: Mapping[int, int]) -> Judged:
         raise CalibrationError(f"{one.where}: expected the number of a row, got {one.row!r}") from None
     if row not in order:
         raise CalibrationError(f"{one.where}: expected a row of the audit, got row {row}")
-    if one.verdict not in _WORDS:
+    word = one.verdict.replace(" ", "_")  # as a person writes `cannot tell`
+    if word not in _WORDS:
         raise CalibrationError(f"{one.where}: expected one of {', '.join(_WORDS)}, got {one.verdict!r}")
     own = dict(zip(("given", "suggested"), file.pair(row), strict=True))
     for name, label in own.items():
         said = getattr(one, name)
         if said is not None and said != label:
             raise CalibrationError(f"{one.where}: expected the {name} label {label} of row {row}, got {said}")
-    verdict = Verdict(one.verdict)
+    verdict = Verdict(word)
     if not one.label:
         return Judged(row, verdict, None, one.time)
     if verdict is not Verdict.OTHER:
