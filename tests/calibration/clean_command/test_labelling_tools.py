@@ -130,6 +130,15 @@ def test_answers_that_differ_are_refused(suspects: SuspectsFile, run: Run) -> No
             read_verdicts("export.json", suspects)
 
 
+@pytest.mark.usefixtures("folder")
+def test_the_short_export_of_label_studio_is_named(suspects: SuspectsFile, run: Run) -> None:
+    """JSON-MIN has the answers without the task's parts."""
+    task = written(run, "label-studio", "--data", "texts.txt")[0]
+    Path("export.json").write_text(json.dumps([{**task["data"], "id": 1, "verdict": ANSWERS[0], "annotator": 1}]))
+    with pytest.raises(CalibrationError, match="expected Label Studio's export as JSON, got JSON-MIN"):
+        read_verdicts("export.json", suspects)
+
+
 def test_images_can_be_linked(
     folder: Path, suspects: SuspectsFile, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,8 @@ labels more often, and more surely, than with those of held-out rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
@@ -25,7 +27,12 @@ _MOST_SHARED = 0.01  # share of held-out rows that may be judged too, beyond wha
 
 
 def check_held_out(
-    judged: Experts, judged_labels: NDArray[np.integer], held_out: Experts, held_out_labels: NDArray[np.integer]
+    judged: Experts,
+    judged_labels: NDArray[np.integer],
+    held_out: Experts,
+    held_out_labels: NDArray[np.integer],
+    *,
+    names: Sequence[str] = (),
 ) -> None:
     """Refuse experts that saw the labels they judge, or whose columns are in another order, and rows that are in both.
 
@@ -39,6 +46,7 @@ def check_held_out(
         judged_labels: integers, one per judged row.
         held_out: the same experts on the held-out rows.
         held_out_labels: integers, one per held-out row.
+        names: of the classes, for messages.
 
     Raises:
         CalibrationError: says which expert, why, and what to do.
@@ -56,11 +64,11 @@ def check_held_out(
     )
     seen, unseen = _Agreement(judged, judged_labels), _Agreement(held_out, held_out_labels)
     for k, name in enumerate(judged.names):
-        _check_order(name, unseen.answers[k], held_out_labels, judged.classes)
+        _check_order(name, unseen.answers[k], held_out_labels, judged.classes, names)
         _check_unseen(name, seen, unseen, k)
 
 
-def check_columns(experts: Experts, labels: NDArray[np.integer]) -> None:
+def check_columns(experts: Experts, labels: NDArray[np.integer], *, names: Sequence[str] = ()) -> None:
     """Refuse experts whose columns are in another order than the labels, or whose answers are worse than chance.
 
     `check_held_out` includes this check; out-of-fold outputs have no held-out rows, and need it alone.
@@ -68,6 +76,7 @@ def check_columns(experts: Experts, labels: NDArray[np.integer]) -> None:
     Args:
         experts: on n labelled rows.
         labels: integers [n].
+        names: of the classes, for messages.
 
     Raises:
         CalibrationError: says which expert, why, and what to do.
@@ -76,7 +85,7 @@ def check_columns(experts: Experts, labels: NDArray[np.integer]) -> None:
     experts, labels = _some(experts, labels)
     answers = _Agreement(experts, labels).answers
     for name, some in zip(experts.names, answers, strict=True):
-        _check_order(name, some, labels, experts.classes)
+        _check_order(name, some, labels, experts.classes, names)
 
 
 def _some(experts: Experts, labels: NDArray[np.int64]) -> tuple[Experts, NDArray[np.int64]]:
@@ -117,10 +126,12 @@ def _check_apart(judged: Experts, held_out: Experts) -> None:
         )
 
 
-def _check_order(name: str, answers: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> None:
-    sentence = order_sentence(answers, labels, classes)
+def _check_order(
+    name: str, answers: NDArray[np.int64], labels: NDArray[np.int64], classes: int, names: Sequence[str]
+) -> None:
+    sentence = order_sentence(answers, labels, classes, names)
     if sentence is not None:
-        raise CalibrationError(f"{name}: {sentence}; reorder its columns")
+        raise CalibrationError(f"{name}: {sentence}; reorder its columns{', or correct `names`' if len(names) else ''}")
     right = int((answers == labels).sum())
     counts = [np.bincount(some, minlength=classes) / len(labels) for some in (answers, labels)]
     chance = float(counts[0] @ counts[1])

@@ -458,7 +458,7 @@ def _mistakes(answers: _Answers, weight: NDArray[np.float64] | None, all_judged:
     for number, (given, right) in enumerate(pairs.T.tolist()):
         here = which.ravel() == number
         value = float(np.average(here, weights=own))
-        ends = (value, value) if all_judged else accuracy_interval(here, own)
+        ends: tuple[float, float] = (value, value) if all_judged else accuracy_interval(here, own)
         share = Estimate(value, *ends, len(here))
         found.append(Mistake(given, right, int(here.sum()), share))
     yield from sorted(found, key=lambda one: -one.share.value)

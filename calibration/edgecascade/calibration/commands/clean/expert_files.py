@@ -221,6 +221,9 @@ def _read_named(
     else:
         raise CalibrationError(f"{path}: expected one .npz or .parquet file, or .npy files, the labels last")
     every = [one for one, dimensions in shapes.items() if dimensions == 2 and one not in beside]
+    folds = next((one for one in beside if one not in (*_BESIDE, *shapes)), None)
+    if folds is not None:
+        raise CalibrationError(f"{path}: expected an array {folds} [n] of folds, got only {', '.join(shapes)}")
     missing = [one for one in wanted if one not in shapes]
     if missing:
         raise CalibrationError(f"{path}: expected the experts {', '.join(wanted)}, got no {', '.join(missing)}")

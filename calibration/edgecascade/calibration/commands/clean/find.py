@@ -128,9 +128,9 @@ def _find(
     def found(labels: NDArray[np.int64]) -> tuple[Suspects, Pool]:
         fitted = held_out or judged
         if held_out is not None:
-            check_held_out(judged.experts, labels, held_out.experts, held_out.labels)
+            check_held_out(judged.experts, labels, held_out.experts, held_out.labels, names=judged.names)
         else:
-            check_columns(judged.experts, labels)
+            check_columns(judged.experts, labels, names=judged.names)
         pool = fit_pool(fitted.experts, labels if held_out is None else held_out.labels)
         options = {"rule": arguments.rule, "threshold": arguments.threshold}
         return find_suspects(judged.experts, labels, pool, every_row=True, **options), pool

@@ -150,6 +150,8 @@ def read_export(path: Path, file: SuspectsFile) -> Iterator[Said]:
     if not isinstance(found, list):
         raise CalibrationError(f"{path}: expected the JSON export of Label Studio or the records of Argilla, a list")
     for number, one in enumerate(found):
+        if isinstance(one, dict) and {"row", "audit"} <= one.keys():
+            raise CalibrationError(f"{path}: expected Label Studio's export as JSON, got JSON-MIN")
         try:
             said = _label_studio(one, file) if "data" in one else _argilla(one, file)
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
