@@ -169,6 +169,24 @@ def test_work_is_counted_with_the_time_left(capsys: pytest.CaptureFixture[str]) 
     ]
 
 
+def test_the_time_left_is_that_of_the_slower_part(capsys: pytest.CaptureFixture[str]) -> None:
+    """Parts with nothing to do are not shown; until each has begun, nothing is known."""
+    now = 0.0
+    with counting("asking", {"local": 50, "remote": 20, "other": 0}, lambda: now) as progress:
+        for second in range(1, 31):
+            now = float(second)
+            progress(1, "local")
+            if second > 10:
+                progress(1, "remote")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "asking on 70 inputs ...",
+        "asking: local 10 of 50, remote 0 of 20",
+        "asking: local 20 of 50, remote 9 of 20, 30 s left",
+        "asking: local 30 of 50, remote 19 of 20, 20 s left",
+    ]
+
+
 @pytest.mark.parametrize("dtype", ["uint64", "int64", "uint8"])
 def test_whole_numbers_keep_all_digits(dtype: str) -> None:
     """Also those beyond what a float holds, side by side with small ones."""

@@ -16,7 +16,7 @@ from edgecascade.export import Asked, AskedEndpoint, ExportError, ask_both
 from edgecascade.export.chat import ask
 from edgecascade.export.chat.replies import Replies
 from edgecascade.types.document import TokenPrice
-from edgecascade.types.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError, RemoteError
 
 STREAM = {"Content-Type": "text/event-stream"}
 Serve = Callable[[Any], FakeEndpoint]
@@ -72,7 +72,7 @@ def test_what_was_replied_is_not_asked_again(serve: Serve, tmp_path: Path) -> No
     replies = Replies(tmp_path / "replies.jsonl")
     calls = 0
 
-    def interrupt(_n: int, _cost: float) -> None:
+    def interrupt(_side: str, _cost: float) -> None:
         nonlocal calls
         calls += 1
         if calls == 10:
@@ -88,6 +88,57 @@ def test_what_was_replied_is_not_asked_again(serve: Serve, tmp_path: Path) -> No
     assert asked_of(servers, replies=Replies(tmp_path / "replies.jsonl")).new == 0
     other = asked_of(servers, replies=Replies(tmp_path / "replies.jsonl"), local={"fields": {"max_tokens": 3}})
     assert other.new == 20
+
+
+@pytest.mark.parametrize("slow", ["local", "remote"])
+def test_no_endpoint_is_far_ahead_of_the_other(serve: Serve, slow: str) -> None:
+    """So that an interruption leaves prompts with both replies, and no reply is paid for long before it is of use."""
+    sides: list[str] = []
+    waiting, lead = threading.Event(), 0
+
+    def told(side: str, _: float) -> None:
+        nonlocal lead
+        sides.append(side)
+        lead = max(lead, len(sides) - 2 * sides.count(slow))
+
+    def slowly(reply: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
+        def replied(asked: dict[str, Any]) -> Any:
+            waiting.wait(0.005)
+            return reply(asked)
+
+        return replied
+
+    servers = serve(slowly(small) if slow == "local" else small), serve(slowly(large) if slow == "remote" else large)
+    assert asked_of(servers, 60, progress=told, concurrency=1).pairs == 60
+    assert 2 <= lead <= 10
+
+
+def test_closing_ends_requests_under_way(serve: Serve) -> None:
+    """With an error, at once: llama.cpp in this process ends only after its clients."""
+    asked, ended, said = threading.Event(), threading.Event(), []
+
+    def never(_: dict[str, Any]) -> Any:
+        asked.set()
+        ended.wait(30)
+        return completion("x", [-1.0])
+
+    endpoint = AskedEndpoint("local", serve(never).url)
+
+    def ask_it() -> None:
+        try:
+            endpoint.ask([{"role": "user", "content": "Hi"}])
+        except RemoteError as error:
+            said.append(str(error))
+
+    asking = threading.Thread(target=ask_it)
+    asking.start()
+    assert asked.wait(10)
+    endpoint.close()
+    asking.join(10)
+    ended.set()
+    assert len(said) == 1
+    with pytest.raises(RemoteError):
+        endpoint.ask([{"role": "user", "content": "Hi"}])
 
 
 def test_the_same_prompt_twice_is_asked_once(serve: Serve) -> None:
@@ -345,12 +396,12 @@ def test_fields_cannot_change_what_is_measured_or_bounded(fields: dict[str, Any]
 
 
 def test_progress_tells_the_cost_so_far(serve: Serve) -> None:
-    """It rises to the cost of all."""
-    told: list[tuple[int, float]] = []
+    """It rises to the cost of all, and names the side of each reply."""
+    told: list[tuple[str, float]] = []
     found = asked_of(
         (serve(small), serve(large)),
         remote={"price": TokenPrice(1.0, 2.0)},
-        progress=lambda n, cost: told.append((n, cost)),
+        progress=lambda side, cost: told.append((side, cost)),
     )
-    assert sum(n for n, _ in told) == 40
+    assert Counter(side for side, _ in told) == {"local": 20, "remote": 20}
     assert max(cost for _, cost in told) == found.cost == pytest.approx(20 * 40e-6)

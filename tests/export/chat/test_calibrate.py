@@ -390,9 +390,11 @@ def test_an_interruption_says_how_to_go_on(serve: Serve, tmp_path: Path, capsys:
 
     servers = serve(small), serve(interrupting)
     assert main(arguments(tmp_path, servers)) == 130
-    assert f"the replies so far are in {tmp_path / 'chat.replies.jsonl'}" in capsys.readouterr().err
+    said = capsys.readouterr().err
     assert not (tmp_path / "chat.json").exists()
     kept = len((tmp_path / "chat.replies.jsonl").read_text().splitlines())
+    assert f"{kept} of {2 * N} replies are kept, in {tmp_path / 'chat.replies.jsonl'}" in said
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert main(arguments(tmp_path, servers)) == 0
     (new,) = re.findall(r"(\d+) of them new", capsys.readouterr().out)
     assert 2 * N - kept - 8 <= int(new) <= 2 * N - kept  # up to eight were under way

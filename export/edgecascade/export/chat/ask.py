@@ -1,14 +1,17 @@
 """Ask two chat endpoints about every prompt: each once, several at the same time, within a budget.
 
-Prompts are asked in random order, so that those asked before an interruption are a sample of all. Replies are kept as
-they come, and what is kept is not asked again. A failure that may pass is retried with growing waits.
+Prompts are asked in random order, and neither endpoint is far ahead of the other, so that the prompts with both replies
+before an interruption are a sample of all. Replies are kept as they come, and what is kept is not asked again. A
+failure that may pass is retried with growing waits.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from itertools import islice
 from threading import Event, Lock
 
 import numpy as np
@@ -26,10 +29,11 @@ _ATTEMPTS, _FIRST_ATTEMPTS = 6, 2  # requests about one prompt; until there has 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds
 _PROBES = 3  # prompts that are asked before all others
 _IN_A_ROW = 8  # failures after which a side is given up
+_AHEAD = 8  # prompts for each request at once, by which an endpoint may be ahead of the other
 _HOPELESS = ("401", "403", "404")  # statuses that other prompts would get as well
 
-Progress = Callable[[int, float], object]
-"""Called with the number of replies that have just come, and the cost so far."""
+Progress = Callable[[str, float], object]
+"""Called when a reply has come, with its side, `local` or `remote`, and the cost so far."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def ask_both(
         max_cost: the most that the new replies may cost, in the currency of the prices; None for no limit. No request
             is sent that could exceed it.
         concurrency: the most requests under way at once at each endpoint.
-        progress: called with the number of replies that have just come, and the cost so far.
+        progress: called when a reply has come, with its side and the cost so far.
         seed: of the order in which prompts are asked.
 
     Raises:
@@ -170,20 +174,28 @@ class _Asking:
         raise ExportError(f"{why} (and so for each of the {min(_PROBES, len(order))} prompts asked first)")
 
     def everything(self, endpoints: Sequence[AskedEndpoint], order: Sequence[int], concurrency: int) -> None:
-        """Ask each endpoint about all prompts in this order.
+        """Ask each endpoint about all prompts in this order, the faster one no further ahead than `_AHEAD` allows.
 
         Raises:
             ExportError: an endpoint fails again and again.
         """
         pools = [DaemonPool(concurrency, f"edgecascade-{one.side}") for one in endpoints]
-        waiting: list[Future[None]] = []
+        left = [deque(at for at, one in enumerate(order) if self.reply(side, one) is None) for side in endpoints]
+        running: list[dict[Future[None], int]] = [{} for _ in endpoints]
         try:
-            for position, at in enumerate(order):
-                for endpoint, pool in zip(endpoints, pools, strict=True):
-                    if self.reply(endpoint, at) is None:
-                        waiting.append(pool.submit(self._one, endpoint, at, position))
-            for done in as_completed(waiting):
-                done.result()  # raises its error
+            while True:
+                both = [*zip(endpoints, pools, running, left, strict=True)]
+                last = min((at for *_, some, rest in both for at in (*some.values(), *islice(rest, 1))), default=0)
+                for endpoint, pool, some, rest in both:
+                    while rest and len(some) < concurrency and rest[0] <= last + _AHEAD * concurrency:
+                        position = rest.popleft()
+                        some[pool.submit(self._one, endpoint, order[position], position)] = position
+                if not any(running):
+                    return
+                for done in wait([one for some in running for one in some], return_when=FIRST_COMPLETED).done:
+                    for some in running:
+                        some.pop(done, None)
+                    done.result()  # raises its error
         finally:
             self.stopped.set()
             for pool in pools:
@@ -234,7 +246,7 @@ class _Asking:
         self._replies.add(self._digests[at], self._prompts[at].reference, endpoint.side, reply)
         if self._progress is not None:
             with self._telling:
-                self._progress(1, self.spent)
+                self._progress(endpoint.side, self.spent)
         return reply
 
     def _patiently(self, endpoint: AskedEndpoint, at: int, attempts: int) -> ChatReply:

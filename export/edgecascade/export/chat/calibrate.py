@@ -115,7 +115,7 @@ def calibrate_chat(
         max_cost: the most that new replies may cost, in the currency of the endpoints' prices. The plan is then on the
             prompts that were asked, which are a random sample.
         concurrency: the most requests under way at once at each endpoint.
-        progress: called with the number of replies that have just come, and the cost so far.
+        progress: called when a reply has come, with its side and the cost so far.
         options: of `plan_task`: `estimate`, `bins`, `even_without_gain`, `weight`, `groups`, `max_group_loss`,
             `calibrator` and `seed`; weights and groups are those of all prompts.
 

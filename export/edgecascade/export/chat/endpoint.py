@@ -152,10 +152,10 @@ class AskedEndpoint:
         return _cost(self.price, size + _FRAME * len(messages), limit)
 
     def close(self) -> None:
-        """Close the idle connections, and end the server of a file."""
+        """Close all connections, which ends requests under way with an error, and end the server of a file."""
         with self._lock:
             if self._connected is not None:
-                self._connected[0].close()
+                self._connected[0].abort()  # llama.cpp would wait for the clients of its requests when it is ended
             if self._llama is not None:
                 self._connected = self._llama = None
 

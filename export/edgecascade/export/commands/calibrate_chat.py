@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from shlex import quote
+from threading import current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -117,7 +119,8 @@ def execute(arguments: Namespace) -> int:
     check_prompts(prompts, judge, weight=options["weight"], groups=options["groups"])
     replies, local, remote = Replies(path), _endpoint(arguments, "local"), _endpoint(arguments, "remote")
     try:
-        with _showing(arguments, sum(missing(prompts, one, replies) for one in (local, remote))) as progress:
+        left = {one.side: missing(prompts, one, replies) for one in (local, remote)}
+        with _ending_at_once(), _showing(arguments, left) as progress:
             written = calibrate_chat(
                 prompts,
                 arguments.out,
@@ -133,29 +136,51 @@ def execute(arguments: Namespace) -> int:
                 **options,
             )
     except KeyboardInterrupt:
-        print(f"the replies so far are in {path}; the same command goes on from there", file=sys.stderr)
+        total = 2 * len({one.digest for one in prompts})
+        kept = total - sum(missing(prompts, one, replies) for one in (local, remote))
+        said = f"{kept} of {total} replies are kept, in {path}; the same command goes on from there"
+        print(said, file=sys.stderr)
         raise
     _report(written, arguments)
     return 0
 
 
 @contextmanager
-def _showing(arguments: Namespace, total: int) -> Iterator[Progress]:
-    """Within this context, show how many replies have come, and what they cost so far."""
+def _ending_at_once() -> Iterator[None]:
+    """Within this context, a second interruption ends the process, whatever it waits for."""
+
+    def interrupted(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or current_thread() is not main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _showing(arguments: Namespace, left: Mapping[str, int]) -> Iterator[Progress]:
+    """Within this context, show how many of the replies have come from each side, and what they cost so far."""
     cost = 0.0
-    if not total:
+    if not any(left.values()):
         yield lambda *_: None
         return
 
     def note() -> str:
         return f", {cost:.4g} spent" if arguments.local_price or arguments.remote_price else ""
 
-    with counting("asking both endpoints", total, amount="for {} replies", note=note) as count:
+    with counting("asking both endpoints", left, amount="for {} replies", note=note) as count:
 
-        def progress(n: int, spent: float) -> None:
+        def progress(side: str, spent: float) -> None:
             nonlocal cost
             cost = spent
-            count(n)
+            count(1, side)
 
         yield progress
 

@@ -192,39 +192,44 @@ def drawn(progress: Progress, console: Console) -> Iterator[None]:
 @contextmanager
 def counting(
     what: str,
-    total: int,
+    total: int | Mapping[str, int],
     clock: Callable[[], float] = time.monotonic,
     *,
     amount: str = "on {} inputs",
     note: Callable[[], str] = str,
-) -> Iterator[Callable[[int], None]]:
+) -> Iterator[Callable[..., None]]:
     """Within this context, show on standard error how much of some work is done, and the seconds left.
 
     A terminal shows one line that is drawn again; elsewhere a line is written at the start and every ten seconds.
 
     Args:
         what: the work, such as `running the body`.
-        total: its number of inputs.
+        total: its number of inputs; or that of each of several parts by name, which are done at the same time.
         clock: returns seconds that never go back.
         amount: how the number is told.
         note: returns what else to show, such as `, 0.21 spent`; by default nothing.
 
     Yields:
-        A function to call with the number of inputs just done.
+        A function to call with the number of inputs just done, and with the name of their part, if there are several.
     """
     console = Console()
     started = shown = clock()
-    done = 0
-    console.say(f"{what} {amount.format(total)} ...")
+    totals = {"": total} if isinstance(total, int) else {part: n for part, n in total.items() if n}
+    done = dict.fromkeys(totals, 0)
+    console.say(f"{what} {amount.format(sum(totals.values()))} ...")
 
-    def progress(n: int) -> None:
-        nonlocal done, shown
-        done += n
+    def progress(n: int, part: str = "") -> None:
+        nonlocal shown
+        done[part] += n
         now = clock()
-        if done >= total or now - shown < (_INTERVAL if console.live else _SELDOM):
+        if all(done[one] >= totals[one] for one in totals) or now - shown < (_INTERVAL if console.live else _SELDOM):
             return
-        shown, left = now, (now - started) / done * (total - done)
-        text = f"{what}: {done} of {total}, {left:.0f} s left{note()}"
+        shown = now
+        counts = ", ".join(f"{part} {done[part]} of {all_}".lstrip() for part, all_ in totals.items())
+        left = ""
+        if all(done.values()):  # the slowest part ends last
+            left = f", {max((now - started) / done[part] * (totals[part] - done[part]) for part in totals):.0f} s left"
+        text = f"{what}: {counts}{left}{note()}"
         if console.live:
             console.draw(text)
         else:

@@ -11,6 +11,7 @@ import select
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from threading import Lock
 from typing import Any, NamedTuple, TypeAlias
@@ -58,7 +59,8 @@ class HttpClient:
         self._address: _Address = None  # of the last connection
         self._idle: list[_Connection] = []
         self._lock = Lock()
-        self._closed = False
+        self._closed = self._aborted = False
+        self._under_way: set[_Connection] = set()
         self._traffic = Traffic()
 
     @property
@@ -126,6 +128,14 @@ class HttpClient:
         for connection in idle:
             connection.close()
 
+    def abort(self) -> None:
+        """Close all connections, so that requests under way fail as if the connection broke; later ones do, too."""
+        self.close()
+        with self._lock:
+            self._aborted = True
+            for connection in self._under_way:
+                connection.abort()
+
     def _take(self) -> _Connection | None:
         while True:
             with self._lock:
@@ -154,6 +164,10 @@ class HttpClient:
     def _exchange(self, connection: _Connection, asked: _Request) -> Response:
         sent, received, reusable = connection.sent, connection.received, False
         try:
+            with self._lock:
+                if self._aborted:
+                    raise ConnectionAbortedError("the client was closed")
+                self._under_way.add(connection)
             response = connection.exchange(asked)
             reusable = connection.reusable
             if response.status == 200:
@@ -164,6 +178,7 @@ class HttpClient:
             return replace(response, body=without_secrets(said, headers, query).encode("latin-1"))
         finally:
             with self._lock:
+                self._under_way.discard(connection)
                 reusable = reusable and not self._closed
                 self._traffic = Traffic(
                     self._traffic.requests + 1,
@@ -322,6 +337,11 @@ class _Connection:
     def close(self) -> None:
         """Close it."""
         self._socket.close()
+
+    def abort(self) -> None:
+        """End the exchange that another thread waits for."""
+        with suppress(OSError):  # it is not open any more
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def _tunnel(self, place: str, proxy: Proxy) -> None:
         """Ask a proxy to connect to a place and to pass bytes on."""
