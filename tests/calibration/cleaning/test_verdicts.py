@@ -81,6 +81,7 @@ def test_an_audit_of_everything_leaves_nothing_open(population: Callable[..., An
         found = judge(suspects, audit, said_of(drawn, suspects, audit))
         assert found.precision is not None
         assert found.precision.bound == drawn.wrong[suspects.row[suspects.flagged]].mean()
+        assert "confidence" not in str(found)
     truth = drawn.wrong.sum()
     assert found.wrong is not None
     assert (found.wrong.value, found.wrong.low, found.wrong.high) == (truth, truth, truth)

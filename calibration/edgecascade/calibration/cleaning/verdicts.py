@@ -167,18 +167,12 @@ class Judgement:
         """Yield sentences that say what is proved."""
         skipped = f", {self.skipped} of them skipped" if self.skipped else ""
         yield f"{self.judged} of {self.drawn} rows judged{skipped}: {_counts(self.verdicts)}"
-        if self.wrong is not None:
-            one = self.wrong
-            yield (
-                f"about {one.value:.0f} labels of the whole set are wrong: between {one.low:.0f} and {one.high:.0f} "
-                "(95 % confidence)"
-            )
-        if self.wrong_flagged is not None:
-            one = self.wrong_flagged
-            yield (
-                f"about {one.value:.0f} labels of the flagged rows are wrong: between {one.low:.0f} and {one.high:.0f} "
-                "(95 % confidence)"
-            )
+        for one, rows in ((self.wrong, "whole set"), (self.wrong_flagged, "flagged rows")):
+            if one is not None and one.low == one.high:
+                yield f"{one.value:.0f} labels of the {rows} are wrong"
+            elif one is not None:
+                ends = f"between {one.low:.0f} and {one.high:.0f} (95 % confidence)"
+                yield f"about {one.value:.0f} labels of the {rows} are wrong: {ends}"
         if self.precision is not None:
             yield str(self.precision)
         if self.suggested_right is not None:
