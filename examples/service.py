@@ -1,10 +1,11 @@
 """Answer images over HTTP with FastAPI; metrics are at /metrics.
 
 pip install 'edgecascade[cpu,images]' fastapi uvicorn
-CASCADE=local.onnx REMOTE=http://HOST:8000/v2/models/large uvicorn service:app
+CASCADE=local.onnx REMOTE=http://HOST:8000/v2/models/large TOKEN=... uvicorn service:app
 curl --data-binary @photo.jpg http://127.0.0.1:8000/answers
 """
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +21,10 @@ from edgecascade.runtime import InputError, prometheus_text
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Load the cascade once, in the process that answers."""
-    with Cascade.load(os.environ["CASCADE"], remote=os.environ.get("REMOTE"), deadline=0.2) as cascade:
+    logging.basicConfig(level=logging.WARNING)  # the logger `edgecascade` says why forwards fail
+    remote, token = os.environ.get("REMOTE"), os.environ.get("TOKEN")
+    headers = {"Authorization": f"Bearer {token}"} if token else None
+    with Cascade.load(os.environ["CASCADE"], remote=remote, headers=headers, deadline=0.2) as cascade:
         app.state.cascade = cascade
         yield
 
@@ -40,6 +44,7 @@ async def answers(request: Request) -> dict[str, Any]:
         "confidence": answer.confidence,
         "source": answer.source.value,
         "reason": answer.reason.value,
+        "detail": answer.detail,
     }
 
 

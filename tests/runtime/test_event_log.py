@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecascade.runtime import Cascade, OpenInference, RemoteError
+from edgecascade.runtime import Cascade, OpenInference, RemoteError, RemoteRefusal
 from edgecascade.runtime.counts import Counts, Histogram
 from edgecascade.runtime.metrics.event_log import EventLog, JsonFormatter
 from edgecascade.runtime.metrics.prometheus import prometheus_text
@@ -68,6 +68,21 @@ def test_a_record_has_fields_and_a_sentence(records: list[logging.LogRecord]) ->
         "error": "RemoteError",
         "suppressed": 0,
     }
+
+
+def test_a_refusal_is_logged_with_its_status_and_without_its_words(
+    records: list[logging.LogRecord], file: Path
+) -> None:
+    """So a log tells a missing token from a missing model."""
+
+    def refuses(_: Any) -> Any:
+        raise RemoteRefusal("remote: HTTP 401: no such token as abc", status="401")
+
+    with Cascade.load(file, remote=refuses) as cascade:
+        assert "401" in cascade.predict(np.zeros(3, np.float32)).detail
+    messages = [record.getMessage() for record in records]
+    assert "forward failed: remote error, RemoteRefusal 401" in messages
+    assert "abc" not in "".join(messages)
 
 
 def test_each_event_is_logged_once_per_interval_and_the_others_counted(records: list[logging.LogRecord]) -> None:

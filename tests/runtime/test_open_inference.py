@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime import (
     ArgumentError,
+    Cascade,
     Deadline,
     InvalidReply,
     OpenInference,
@@ -85,6 +87,21 @@ def test_tensors_are_sent_as_bytes(connect: Any, serve: Any, recording: Any, res
         "outputs": [{"name": "logits", "parameters": {"binary_data": True}}],
     }
     assert remote.traffic.requests == 3
+
+
+def test_a_cascade_sends_headers_to_an_address(file: Path, serve: Any, recording: Any, respond: Any) -> None:
+    """Where the remote is no address, they are refused."""
+    record, requests = recording
+    headers = {"Authorization": "Bearer secret"}
+    server = serve(record(respond(LOGITS[:1])))
+    with Cascade.load(file, remote=server.address, headers=headers, deadline=10, threshold=2.0) as cascade:
+        cascade.predict(np.zeros(3, np.float32))
+        assert "secret" not in repr(cascade)
+    assert requests
+    assert all(headers["authorization"] == "Bearer secret" for _, headers, _ in requests)
+    for remote in (None, file, len):
+        with pytest.raises(ArgumentError, match="headers: expected with an address as remote, got"):
+            Cascade.load(file, remote=remote, headers=headers)
 
 
 def test_a_transient_error_leaves_binary_support_unknown(

@@ -148,7 +148,7 @@ class _Asking:
                     return [*self(places[:half]), *self(places[half:])]
                 if not self._is_worth_another(error):
                     failure = failure_of(error)
-                    self._dispatcher.log("forward failed", reason=failure.reason)
+                    self._dispatcher.log("forward failed", reason=failure.reason, error=failure.error)
                     return [(places, failure)]
 
     def _is_worth_another(self, error: BaseException) -> bool:

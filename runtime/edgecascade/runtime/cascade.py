@@ -103,6 +103,7 @@ class Cascade:
         outputs: Sequence[str] = (),
         decode: Decode | None = None,
         remote_decode: Decode | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Cascade:
         """Load a cascade model. Opens no connection; the first forward does.
 
@@ -132,6 +133,7 @@ class Cascade:
                 input. It is called only where the local answer is final, and its exceptions reach the caller.
             remote_decode: the same for the outputs of the remote of a general task; `decode` where it is None. Its
                 exceptions are failures of the remote.
+            headers: to send to a remote that is an address, such as `{"Authorization": "Bearer ..."}`.
 
         Raises:
             ModelFileError: the file is missing, damaged, not a cascade model, or of a newer format.
@@ -156,10 +158,10 @@ class Cascade:
         if threshold is not None:
             local.swap(replace(local.policy, threshold=threshold))
         connected = None
-        if remote is not None:
+        if remote is not None or headers:
             from edgecascade.runtime.remotes.remote import connect
 
-            connected = connect(remote, threads=threads)
+            connected = connect(remote, threads=threads, headers=headers)
         dispatcher = Dispatcher(
             connected,
             read=_reader(local, remote_decode),
@@ -770,7 +772,7 @@ class Cascade:
     def _answer(self, local: Prediction, outcome: Prediction | Failure, advantage: float) -> Answer:
         final, source, remote, detail = local, Source.LOCAL, None, ""
         if isinstance(outcome, Failure):
-            reason, detail, _ = outcome
+            reason, detail, *_ = outcome
         else:
             remote, policy = outcome, self.policy
             final, source = merge(policy.merge, local, remote, policy.costs)

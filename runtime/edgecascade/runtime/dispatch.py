@@ -168,7 +168,7 @@ class Dispatcher:
             one.done.release()
         outcome = self._leave(one)
         if isinstance(outcome, Failure) and one.purpose is Purpose.FORWARD:
-            self.log("forward failed", reason=outcome.reason)
+            self.log("forward failed", reason=outcome.reason, error=outcome.error)
             if outcome.worth_keeping and self.outbox is not None:
                 self._store(one, self.outbox)
         self._open.discard(one)
@@ -414,7 +414,7 @@ class Dispatcher:
         self.begin(requests)
         return [self.end(one) for one in requests]
 
-    def log(self, event: str, *, reason: Reason | None = None, error: BaseException | None = None) -> None:
+    def log(self, event: str, *, reason: Reason | None = None, error: BaseException | str = "") -> None:
         """Log an event, in the background."""
         self._background.run(lambda: self._events.event(event, reason=reason, error=error), most=_MOST_LOGS)
 

@@ -14,7 +14,7 @@ from edgecascade.runtime.decisions import NO_CLASSES
 from edgecascade.runtime.request import TOO_LATE, Failure
 from edgecascade.types.answer import Decode, Outputs, Prediction, Reason
 from edgecascade.types.costs import labels_of
-from edgecascade.types.errors import CircuitOpen, InvalidReply, RemoteUnreachable, first_line
+from edgecascade.types.errors import CircuitOpen, InvalidReply, RemoteRefusal, RemoteUnreachable, first_line
 from edgecascade.types.merge import PredictionRows
 from edgecascade.types.policy import Policy
 from edgecascade.types.softmax import two_columns
@@ -273,10 +273,11 @@ def failure_of(error: BaseException) -> Failure:
     with suppress(BaseException):  # the error is foreign code, too
         detail = first_line(error)
         about_input = getattr(error, "about_input", True) is not False
+    kind = type(error).__name__ + (f" {error.status}" if isinstance(error, RemoteRefusal) else "")
     if isinstance(error, RemoteUnreachable):
         reason = Reason.CIRCUIT_OPEN if isinstance(error, CircuitOpen) else Reason.OFFLINE
-        return Failure(reason, detail)
-    return Failure(Reason.REMOTE_ERROR, detail, about_input)
+        return Failure(reason, detail, error=kind)
+    return Failure(Reason.REMOTE_ERROR, detail, about_input, kind)
 
 
 def _usable(scores: NDArray[Any], probabilities: bool) -> tuple[NDArray[np.bool_], Failure]:

@@ -40,11 +40,13 @@ class Failure(NamedTuple):
         detail: one sentence for the user; it may quote the remote.
         about_input: whether the failure may be due to this input, so that the remote may answer others; see
             `RemoteError.about_input`.
+        error: the class of the exception, and the status of a refusal; nothing of the remote's own words.
     """
 
     reason: Reason
     detail: str
     about_input: bool = False
+    error: str = ""
 
     @property
     def worth_keeping(self) -> bool:

@@ -1,7 +1,7 @@
 """Structured log records that hold no input, secret or reply.
 
-A record has the kind of event, the reason, the class of an exception, and how many such records were suppressed. It
-never has the text of an exception, which may repeat what a remote echoed.
+A record has the kind of event, the reason, the class of an exception, with the status of a refusal, and how many such
+records were suppressed. It never has the text of an exception, which may repeat what a remote echoed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class EventLog:
         self._lock = Lock()
         self._last: dict[str, tuple[float, int]] = {}  # kind: when it was logged, and how many were suppressed since
 
-    def event(self, kind: str, *, reason: Reason | None = None, error: BaseException | None = None) -> None:
+    def event(self, kind: str, *, reason: Reason | None = None, error: BaseException | str = "") -> None:
         """Log an event as a warning, or count it. It raises nothing, even if a handler of the application does.
 
         The attributes of the record are `event`, `reason`, `error` and `suppressed`.
@@ -45,7 +45,7 @@ class EventLog:
         Args:
             kind: the kind of event, one of a few fixed phrases.
             reason: the reason of the resulting answer.
-            error: the exception; only the name of its class is logged.
+            error: the exception, of which only the name of its class is logged; or that name.
         """
         if not _logger.isEnabledFor(logging.WARNING):
             return
@@ -55,7 +55,7 @@ class EventLog:
         fields = {
             "event": kind,
             "reason": None if reason is None else reason.value,
-            "error": None if error is None else type(error).__name__,
+            "error": (error if isinstance(error, str) else type(error).__name__) or None,
             "suppressed": suppressed,
         }
         because = ", ".join(str(fields[name]) for name in ("reason", "error") if fields[name] is not None)

@@ -364,6 +364,7 @@ def connect(
     *,
     threads: int = 1,
     output: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Remote | None:
     """Return a remote for an address, an ONNX file or a function.
 
@@ -374,21 +375,25 @@ def connect(
             ends in /v1 or /chat/completions is that of a generative model, which `Chat` asks as the cascade file says.
         threads: threads of ONNX Runtime for a file.
         output: the output of an address or a file that holds the logits, if it is not evident.
+        headers: to send to an address.
 
     Raises:
         ModelFileError: the file is missing, or has no such output.
-        ArgumentError: the address is neither that of chat completions nor that of an Open Inference Protocol v2 model.
+        ArgumentError: the address is neither that of chat completions nor that of an Open Inference Protocol v2 model,
+            or there are headers and no address.
         ModuleNotFoundError: the address is grpc://, and the `grpc` extra is not installed.
     """
+    address = os.fspath(remote) if isinstance(remote, (str, os.PathLike)) else ""
+    if headers and "://" not in address:
+        raise ArgumentError(f"headers: expected with an address as remote, got {address or type(remote).__name__}")
     if remote is None:
         return None
     if isinstance(remote, (str, os.PathLike)):
-        address = os.fspath(remote)
         if "://" in address:
             from edgecascade.runtime.remotes.circuit import CircuitBreaker
             from edgecascade.runtime.remotes.retry import Retrying
 
-            return CircuitBreaker(Retrying(_server(address, output)))
+            return CircuitBreaker(Retrying(_server(address, output, headers or {})))
         from edgecascade.runtime.remotes.onnx_file import OnnxFile
 
         return OnnxFile(address, threads=threads, output=output)
@@ -401,17 +406,17 @@ def connect(
     )
 
 
-def _server(address: str, output: str | None) -> Remote:
+def _server(address: str, output: str | None, headers: Mapping[str, str]) -> Remote:
     if address.startswith(("grpc://", "grpcs://")):
         from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
 
-        return OpenInferenceGrpc(address, output=output)
+        return OpenInferenceGrpc(address, output=output, headers=headers)
     if is_chat(address):
         from edgecascade.runtime.remotes.chat import Chat
 
         if output is not None:
             raise ArgumentError(f"output: expected none for chat completions, which have no outputs, got {output}")
-        return Chat(address, encoded=True)
+        return Chat(address, encoded=True, headers=headers)
     from edgecascade.runtime.remotes.open_inference import OpenInference
 
-    return OpenInference(address, output=output)
+    return OpenInference(address, output=output, headers=headers)
