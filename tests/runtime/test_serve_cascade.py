@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -122,6 +123,20 @@ def test_it_accepts_image_files(address: str) -> None:
     as_files = outputs(post(address, body))
     as_pixels = outputs(post(address, as_json(np.full((1, 8, 8, 3), 200, np.uint8))))
     assert as_files["confidence"] == as_pixels["confidence"] * 2
+
+
+def test_the_guide_sends_an_image_file(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its program prints the answer."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "remotes.md").read_text()
+    (program,) = re.findall(r'^```python title="post.py"\n(.*?)^```', page, re.DOTALL | re.MULTILINE)
+    assert "http://127.0.0.1:8001/v2/models/mine" in program
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "photos" / "red.png")
+    monkeypatch.chdir(tmp_path)
+    exec(program.replace("http://127.0.0.1:8001/v2/models/mine", address), {})
+    assert re.fullmatch(r"red [\d.]+ (remote|merged) offloaded\n", capsys.readouterr().out)
 
 
 def test_it_can_be_the_remote_of_another_cascade(address: str, pair: Path) -> None:

@@ -61,7 +61,7 @@ def read_request(body: bytes | bytearray, head: int | None) -> InferRequest:
     """
     if head is not None and head > len(body):
         raise InputError(f"{HEADER_LENGTH}: expected at most {len(body)}, the bytes of the body, got {head}")
-    request = _json(body if head is None else body[:head])
+    request = _json(body if head is None else body[:head], binary=head is not None)
     if not isinstance(request, dict):
         raise InputError("the body: expected a JSON object with `inputs`, got other JSON")
     raw = memoryview(body)[len(body) if head is None else head :]
@@ -137,11 +137,12 @@ def _dumps(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
-def _json(text: bytes | bytearray) -> Any:
+def _json(text: bytes | bytearray, *, binary: bool) -> Any:
     try:
         return read_json(bytes(text), values=_MOST_VALUES, pace=Pace(Deadline.after(_PATIENCE)))
     except ValueError as error:
-        raise InputError(f"the body is not valid JSON: {first_line(error):.200}") from error
+        hint = "" if binary else f"; bytes that follow the JSON need the header {HEADER_LENGTH}"
+        raise InputError(f"the body is not valid JSON: {first_line(error):.200}{hint}") from error
     except TimeoutError as error:
         raise InputError(f"the body: expected JSON that can be decoded within {_PATIENCE:.0f} s, got more") from error
 
