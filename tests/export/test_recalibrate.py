@@ -204,3 +204,13 @@ def test_a_file_that_is_not_a_cascade_model_is_refused(pair: Path, tmp_path: Pat
         move_threshold(pair / "corner.onnx", tmp_path / "o.onnx", MostAccuracy(0.1))
     with pytest.raises(ExportError, match="no such file"):
         move_threshold(tmp_path / "gone.onnx", tmp_path / "o.onnx", MostAccuracy(0.1))
+
+
+@pytest.mark.parametrize("data", ["calibration.npz", "test.npz"])
+def test_a_certificate_from_the_data_of_the_file_is_warned_of(
+    data: str, pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those inputs have been looked at; other data need no warning."""
+    arguments = ["--remote", str(pair / "remote.onnx"), "--data", str(pair / data), "--certify", "0.1"]
+    assert main(["recalibrate", str(pair / "local.onnx"), *arguments, "-o", str(tmp_path / "again.onnx")]) == 0
+    assert ("was calibrated on these inputs" in capsys.readouterr().err) == (data == "calibration.npz")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 
 from edgecascade.calibration import CertifiedLoss
@@ -116,6 +117,12 @@ def _recalibrate(arguments: Namespace) -> None:
     refuse_task_arguments(arguments)
     names = document.labels
     data = labelled_as(labelled_for(arguments, objective), names)
+    if isinstance(objective, CertifiedLoss) and data.digest == document.source.data_sha256:
+        print(
+            f"--data: {arguments.file} was calibrated on these inputs. The certificate holds only if --certify was "
+            "decided before anything was measured on them; fresh data are safer",
+            file=sys.stderr,
+        )
     population = population_options(arguments, data.columns, data.labels, len(names), data.names)
     check_chat(arguments, data.inputs, names, known=document.remote_chat)
     if not is_chat(arguments.remote):

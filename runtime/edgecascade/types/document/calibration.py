@@ -102,9 +102,10 @@ class Calibration:
         ends = self.temperature_interval
         interval = "" if ends is None else f"{ends[0]:.4g} to {ends[1]:.4g}"
         about = f" ({'; '.join(filter(None, (interval, self.bound)))})" if interval or self.bound else ""
+        same = ", unchanged within noise" if after.low <= before.value <= after.high else ""
         return (
             f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f}{about}{knots} on n = {self.n}, "
-            f"ECE {before.value:.3f} -> {after.value:.3f} ({after.low:.3f} to {after.high:.3f})"
+            f"ECE {before.value:.3f} -> {after.value:.3f} ({after.low:.3f} to {after.high:.3f}){same}"
         )
 
 
