@@ -13,7 +13,7 @@ from edgecascade.calibration import MostAccuracy, TaskPlan, plan_task, reliabili
 from edgecascade.calibration.cleaning import Experts, Suspects, draw_audit, find_suspects, fit_pool, judge
 from edgecascade.runtime import Cascade
 from edgecascade.runtime.columns import Columns
-from edgecascade.types.estimate import Estimate, OperatingPoint
+from edgecascade.types.estimate import Estimate, OperatingPoint, curve_table
 from edgecascade.types.notebook import as_html, curve_picture, picture
 
 POINTS = [
@@ -117,3 +117,17 @@ def test_names_are_escaped() -> None:
     text = as_html([("<b>", "<script>alert(1)</script>\x1b")])
     assert "<script>" not in text
     assert ET.fromstring(text).findall(".//script") == []
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "shown"),
+    [
+        ((-1.0, 0.25, 1.0), ["-1.0000", "+0.2500", "+1.0000"]),
+        ((-1.0, -0.0038121, -0.0038124), ["-1.0000000", "-0.0038121", "-0.0038124"]),
+    ],
+)
+def test_the_thresholds_of_a_table_differ(thresholds: tuple[float, ...], shown: list[str]) -> None:
+    """They have four decimals, or as many as it takes."""
+    curve = [replace(point, threshold=threshold) for point, threshold in zip(POINTS, thresholds, strict=True)]
+    _, *rows = curve_table(curve, 1.0)
+    assert [row.split()[0] for row in rows] == shown

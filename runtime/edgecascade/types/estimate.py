@@ -150,24 +150,29 @@ class GroupedAccuracy:
 def curve_table(curve: Sequence[OperatingPoint], threshold: float, measure: str = "accuracy") -> Iterator[str]:
     """Yield the operating curve as a table of about 16 lines; the point of the given threshold is always shown.
 
+    Thresholds have four decimals, or as many as neighbours need to differ, up to nine.
+
     Args:
         curve: the points.
         threshold: of the point that the device uses.
         measure: what their accuracies are, such as `mean value` for a general task.
     """
     costs = " cost of errors (95 %, at all at once)  " if curve and curve[0].cost is not None else ""
-    yield f"threshold   offload rate (95 % interval)  {costs} {measure} (95 % interval; at all thresholds at once)"
     step = max(1, -(-len(curve) // _LINES))
-    for position, point in enumerate(curve):
-        chosen = point.threshold == threshold
-        if position % step == 0 or chosen or position == len(curve) - 1:
-            low, high = point.accuracy_band
-            yield (
-                f"{point.threshold:+9.4f}   {_share(point.offload_rate, point.offload_interval):<28}   "
-                f"{f'{_cost(point):<38} ' if costs else ''}"
-                f"{_share(point.accuracy, point.accuracy_interval)[:-1]}; {low:.1%} to {high:.1%})"
-                f"{'  <- chosen' if chosen else ''}"
-            )
+    last = len(curve) - 1
+    shown = [one for at, one in enumerate(curve) if at % step == 0 or one.threshold == threshold or at == last]
+    values = [one.threshold for one in shown]
+    digits = next((n for n in range(4, 9) if len({f"{one:.{n}f}" for one in values}) == len(values)), 9)
+    intervals = f"offload rate (95 % interval)  {costs} {measure} (95 % interval; at all thresholds at once)"
+    yield f"{'threshold':<{digits + 5}}   {intervals}"
+    for point in shown:
+        low, high = point.accuracy_band
+        yield (
+            f"{point.threshold:+{digits + 5}.{digits}f}   {_share(point.offload_rate, point.offload_interval):<28}   "
+            f"{f'{_cost(point):<38} ' if costs else ''}"
+            f"{_share(point.accuracy, point.accuracy_interval)[:-1]}; {low:.1%} to {high:.1%})"
+            f"{'  <- chosen' if point.threshold == threshold else ''}"
+        )
 
 
 def chance_in_words(chance: float) -> str:
