@@ -71,7 +71,8 @@ def test_from_a_torch_module_to_answers(folder: Path, capsys: pytest.CaptureFixt
     image = ["--image-size", "8x8", "--mean", "127,127,127", "--std", "128,128,128", "--int8", "test.npz"]
     assert run("export", *source, *image, "-o", "body.onnx") == 0
     shown = capsys.readouterr()
-    lines = shown.out.splitlines()
+    *lines, serve = shown.out.splitlines()
+    assert "edgecascade serve body.onnx " in serve
     assert [line.split()[0] for line in lines[-4:]] == ["wrote", "inputs", "classes", "next"]
     assert re.search(r"body.onnx \(\d+\.\d MB\)", lines[-4])
     assert "image: uint8 [batch, height, width, 3]" in lines[-3]
@@ -425,3 +426,22 @@ def test_wrong_arguments_end_in_one_sentence(wrong: str, folder: Path, capsys: p
     assert [line for line in shown.err.splitlines() if line.startswith("edgecascade")] == shown.err.splitlines()[-1:]
     assert "Traceback" not in shown.err
     assert not (folder / "out.onnx").exists()
+
+
+def test_what_needs_no_model_is_checked_before_an_exporter_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The module is not even imported."""
+    monkeypatch.chdir(tmp_path)
+    Path("nets.py").write_text("raise SystemExit('imported')\n")
+    wrong = {
+        "--image-size: expected the height and width in --shape 3,48,48, got 64x64": ["--image-size", "64x64"],
+        "--names: cannot read class names from names.txt": ["--names", "names.txt"],
+        "--names: expected a name for each class, got none for class 1": ["--names", "a,,b"],
+        "--crop: expected with --image-size": ["--crop", "50"],
+    }
+    for message, options in wrong.items():
+        assert main(["export", "nets.py:net", "--shape", "3,48,48", *options, "-o", "out.onnx"]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["export", "net.py:net", "--shape", "3,48,48", "-o", "out.onnx"]) == 2
+    assert "source: net.py: no such file" in capsys.readouterr().err

@@ -315,7 +315,11 @@ def test_invalid_preprocessing_is_refused(arguments: tuple[object, ...], name: s
 
 @pytest.mark.parametrize(
     ("option", "given", "meant"),
-    [("--mean", "0.485,0.456,0.406", "123.675,116.28,103.53"), ("--std", "0.5", "127.5,127.5,127.5")],
+    [
+        ("--mean", "0.485,0.456,0.406", "123.675,116.28,103.53"),
+        ("--std", "0.5", "127.5,127.5,127.5"),
+        ("--mean", "0.5 --std 0.25", "127.5,127.5,127.5 --std 63.75,63.75,63.75"),
+    ],
 )
 def test_fractions_are_not_taken_for_pixel_values(
     option: str, given: str, meant: str, build: Body, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -325,6 +329,6 @@ def test_fractions_are_not_taken_for_pixel_values(
     nodes = [helper.make_node("GlobalAveragePool", ["z"], ["mean"]), helper.make_node("Flatten", ["mean"], ["logits"])]
     onnx.save(build(nodes, [3, 8, 8], [3]), tmp_path / "body.onnx")
     arguments = ["export", str(tmp_path / "body.onnx"), "--image-size", "8x8", "-o", str(out)]
-    assert main([*arguments, option, given]) == 2
+    assert main([*arguments, option, *given.split()]) == 2
     assert f"write {option} {meant}" in capsys.readouterr().err
     assert not out.exists()

@@ -221,6 +221,7 @@ def execute(arguments: Namespace) -> int:
     refuse_same(arguments.out, {"the source": arguments.source}, "--out")
     if arguments.outputs:
         _refuse_those_of_classifiers(arguments)
+    _check_early(arguments)
     try:
         model, tokenizer = _load(arguments)
     except ExportError as error:
@@ -250,7 +251,31 @@ def execute(arguments: Namespace) -> int:
     task = "--task TASK " if arguments.outputs else ""
     rest = "--remote REMOTE --data DATA --offload-rate 0.2 -o FILE"
     print(f"next        edgecascade calibrate {quote(str(out))} {task}{rest}")
+    print(f"            edgecascade serve {quote(str(out))}    # if it is the remote")
     return 0
+
+
+def _check_early(arguments: Namespace) -> None:
+    """Check what needs no model, before an exporter runs for a while."""
+    if arguments.names is not None:
+        _listed(arguments.names)
+    given = [name for name in _SHAPING if getattr(arguments, name) is not None]
+    if given and not arguments.image_size:
+        raise ExportError(f"--{given[0]}: expected with --image-size, which puts preprocessing into the graph")
+    fractions = {
+        f"--{name}": ",".join(f"{255 * value:g}" for value in values)
+        for name, values in (("mean", arguments.mean), ("std", arguments.std))
+        if any(0 < abs(value) < 1 for value in values or ())
+    }
+    if fractions:
+        raise ExportError(
+            f"{', '.join(fractions)}: expected pixel values from 0 to 255, got fractions; if they are of values from 0 "
+            f"to 1, write {' '.join(f'{name} {pixels}' for name, pixels in fractions.items())}"
+        )
+    shape, size = arguments.shape or (), list(arguments.image_size or ())
+    if size and len(shape) == 3 and size not in (list(shape[1:]), list(shape[:2])):
+        sides = ",".join(map(str, shape))
+        raise ExportError(f"--image-size: expected the height and width in --shape {sides}, got {size[0]}x{size[1]}")
 
 
 def _refuse_those_of_classifiers(arguments: Namespace) -> None:
@@ -374,6 +399,8 @@ def _load(arguments: Namespace) -> tuple[ModelProto, bytes | None]:
     if (arguments.shape is None) == (arguments.example is None):
         raise ExportError("--shape: a torch module needs the shape of one input, such as --shape 3,96,96, or --example")
     module = load_torch_module(source, arguments.weights)
+    if arguments.weights is None:
+        print("note        the weights are as the module makes them; --weights loads others")
     _step(f"exporting {source}, and comparing the file with the module")
     inputs = arguments.shape or read_arrays(arguments.example)
     return export_torch(module, inputs, outputs=arguments.outputs or ()), None
@@ -388,8 +415,6 @@ def _names(arguments: Namespace, model: ModelProto) -> tuple[str, ...]:
     if arguments.names is None:
         return () if classes is None else model_names(model, arguments.source, classes)
     names = _listed(arguments.names)
-    if not all(names):
-        raise ExportError(f"--names: expected a name for each class, got none for class {names.index('')}")
     if len(names) != (classes or len(names)) or len(names) < 2:
         raise ExportError(
             f"--names: expected {classes or '2 or more'} class names, got {len(names)}: {some_names(names)}"
@@ -400,7 +425,10 @@ def _names(arguments: Namespace, model: ModelProto) -> tuple[str, ...]:
 def _listed(text: str) -> tuple[str, ...]:
     """Return the names in a list, a .txt file or a .json file."""
     if not text.endswith((".txt", ".json")):
-        return tuple(name.strip() for name in text.split(","))
+        names = tuple(name.strip() for name in text.split(","))
+        if not all(names):
+            raise ExportError(f"--names: expected a name for each class, got none for class {names.index('')}")
+        return names
     try:
         said = Path(text).read_text(encoding="utf-8-sig")  # editors on Windows mark the file
         names = tuple(filter(None, said.splitlines())) if text.endswith(".txt") else read_names(json.loads(said))
@@ -414,13 +442,6 @@ def _listed(text: str) -> tuple[str, ...]:
 def _preprocessing(arguments: Namespace, model: ModelProto) -> ImagePreprocessing | None:
     if arguments.image_size:
         height, width = arguments.image_size
-        for name, values in (("mean", arguments.mean), ("std", arguments.std)):
-            if any(0 < abs(value) < 1 for value in values or ()):
-                pixels = ",".join(f"{255 * value:g}" for value in values)
-                raise ExportError(
-                    f"--{name}: expected pixel values from 0 to 255, got fractions; if they are of values from 0 to 1, "
-                    f"write --{name} {pixels}"
-                )
         usual = ImagePreprocessing(height, width, (0.0,) * 3, (1.0,) * 3, arguments.interpolation)
         wanted = suited(replace(usual, channels=arguments.channels or usual.channels), model)
         return replace(
@@ -430,9 +451,6 @@ def _preprocessing(arguments: Namespace, model: ModelProto) -> ImagePreprocessin
             shortest_edge=arguments.crop,
             letterbox=arguments.letterbox,
         )
-    given = [name for name in _SHAPING if getattr(arguments, name) is not None]
-    if given:
-        raise ExportError(f"--{given[0]}: expected with --image-size, which puts preprocessing into the graph")
     return None
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgecascade.export.graph import open_model
-from edgecascade.types.errors import ExportError, ParityError, cut, first_line
+from edgecascade.types.errors import ExportError, ParityError, cut, first_line, no_file
 from edgecascade.types.extras import naming_extras
 
 __all__ = ["export_torch", "load_torch_module", "quiet"]
@@ -209,13 +209,15 @@ def load_torch_module(source: str, weights: str | os.PathLike[str] | None = None
     where, _, name = source.rpartition(":")
     if not where:
         raise ExportError(f"source: expected an ONNX file, FILE.py:NAME, a folder or hf:NAME, got {source!r}")
+    path = Path(where)
+    if path.suffix == ".py" and not path.is_file():
+        raise ExportError(f"source: {no_file(path)}")
     import torch
 
-    path = Path(where)
     folder, module_name = (path.parent, path.stem) if path.suffix == ".py" else (Path(), where)
     sys.path.insert(0, str(folder.resolve()))
     try:
-        file = _imported(path) if path.suffix == ".py" and path.is_file() else import_module(module_name)
+        file = _imported(path) if path.suffix == ".py" else import_module(module_name)
         found = getattr(file, name)
     except (ImportError, AttributeError, SyntaxError) as error:
         raise ExportError(f"source: cannot find {name!r} in {where}: {error}") from error
