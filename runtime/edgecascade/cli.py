@@ -168,7 +168,12 @@ class _Parser(ArgumentParser):
         return found, unknown
 
     def error(self, message: str) -> NoReturn:
-        """End with a message; it says how to name a file that was taken for an option."""
+        """End with a message; it names unknown options, and says how to name a file that was taken for one."""
+        known = [option for action in self._actions for option in action.option_strings]
+        options = [one.partition("=")[0] for one in self.given if one.startswith("--") and one != "--"]
+        unknown = [one for one in options if not any(option.startswith(one) for option in known)]
+        if unknown and "required" in message:
+            message = f"{message}; unrecognized arguments: {' '.join(unknown)}"
         taken = next((one for one in self.given if one.startswith("-") and os.path.exists(one)), None)
         super().error(
             message if taken is None else f"{message}; for the file {taken} write ./{taken}, or put -- before it"

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 from edgecascade.cli import main
 from edgecascade.runtime import Cascade
@@ -19,6 +20,7 @@ from edgecascade.runtime.engine import open_session
 
 NETWORK = """
 import torch
+from PIL import Image
 
 def small():
     return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 8), torch.nn.Flatten(), torch.nn.Linear(8, 3))
@@ -134,6 +136,7 @@ def test_a_file_is_calibrated_for_another_population(folder: Path, capsys: pytes
 
 GENERAL = """
 import torch
+from PIL import Image
 
 class Gauge(torch.nn.Module):
     def forward(self, x):
@@ -445,3 +448,32 @@ def test_what_needs_no_model_is_checked_before_an_exporter_runs(
         assert message in capsys.readouterr().err
     assert main(["export", "net.py:net", "--shape", "3,48,48", "-o", "out.onnx"]) == 2
     assert "source: net.py: no such file" in capsys.readouterr().err
+
+
+def test_data_that_the_models_do_not_take_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also a folder above those of the classes."""
+    data = dict(np.load(folder / "calibration.npz"))
+    np.savez("channels.npz", **{**data, "x": data["x"].transpose(0, 3, 1, 2)})
+    for part in ("calibration", "test"):
+        Path("data", part, "red").mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(f"data/{part}/red/0.png")
+    arguments = ["corner.onnx", "--remote", "remote.onnx", "--offload-rate", "0.2", "-o", "out.onnx"]
+    for given, message in (
+        (
+            "channels.npz",
+            "channels.npz: x: expected uint8 [height, width, 3] per input, got uint8 [3, 8, 8], as remote.onnx",
+        ),
+        ("data", "such folders are in data/calibration, data/test"),
+    ):
+        assert run("calibrate", *arguments, "--data", given) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_an_unknown_option_is_named_where_another_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is likelier misspelt than forgotten."""
+    arguments = ["body.onnx", "--remote", "large.onnx", "--data", "data", "-o", "out.onnx"]
+    assert run("calibrate", *arguments, "--offload_rate", "0.2") == 2
+    said = capsys.readouterr().err
+    assert "is required; unrecognized arguments: --offload_rate" in said
+    assert run("calibrate", *arguments) == 2
+    assert "unrecognized" not in capsys.readouterr().err

@@ -49,7 +49,7 @@ from edgecascade.runtime.remotes.chat_prompt import messages_for, with_examples
 from edgecascade.runtime.remotes.remote import is_chat, shown
 from edgecascade.types.class_names import some_names
 from edgecascade.types.document import AnswerForm, AskedChat
-from edgecascade.types.errors import ExportError, UnsendableInput, no_file
+from edgecascade.types.errors import ExportError, InputError, UnsendableInput, no_file
 
 __all__ = [
     "DATA",
@@ -154,9 +154,14 @@ def check_remote(arguments: Namespace, inputs: Inputs) -> RemoteOutputs:
     """Ask the remote about one input, before both models run on all of them; of saved logits, read all.
 
     Raises:
-        ExportError: it cannot be reached, or gives no scores.
+        ExportError: it cannot be reached, gives no scores, or does not take such inputs.
     """
-    return _ask(arguments, inputs if _are_saved(arguments.remote) else first(inputs, 1))
+    try:
+        return _ask(arguments, inputs if _are_saved(arguments.remote) else first(inputs, 1))
+    except InputError as error:
+        what = "x" if str(arguments.data).endswith(".npz") else "inputs"
+        said = str(error).removeprefix("remote input: ")
+        raise ExportError(f"{arguments.data}: {what}: {said}, as {shown(arguments.remote)} takes them") from error
 
 
 def check_remote_classes(said: RemoteOutputs, names: Sequence[str], classes: int) -> None:

@@ -21,6 +21,7 @@ from edgecascade.runtime.inputs import IMAGE_SUFFIXES, image_files, is_hidden, r
 from edgecascade.runtime.tables import LABEL_COLUMNS
 from edgecascade.runtime.watch.recorder import PAIRS
 from edgecascade.types.arrays import as_array
+from edgecascade.types.class_names import some_names
 from edgecascade.types.errors import ExportError, InputError, cut, no_file
 from edgecascade.types.softmax import are_probabilities
 
@@ -293,8 +294,10 @@ def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, 
         labels += [label] * len(files)
         paths += map(str, files)
     if not images:
-        others = sorted(file.name for file in path.glob("*.npz"))
-        hint = f"; to read an array file in it, name it: {path / others[0]}" if others else ""
+        others = [str(file) for file in sorted(path.glob("*.npz"))]
+        inside = [str(one) for one in sorted(path.iterdir()) if one.is_dir() and class_folders(one)]
+        hint = f"; to read an array file in it, name it: {others[0]}" if others else ""
+        hint = f"; such folders are in {some_names(inside)}" if inside else hint
         raise ExportError(f"{path}: expected one folder of images for each class ({', '.join(IMAGE_SUFFIXES)}){hint}")
     if elsewhere := len(image_files(path, deep=True, quiet=True)) - len(paths):
         _log.warning("%s: skipped %d images that are not directly in the folder of a class", path, elsewhere)

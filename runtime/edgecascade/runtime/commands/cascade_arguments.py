@@ -60,7 +60,7 @@ def add_cascade_arguments(parser: ArgumentParser) -> None:
     engines = "Folder in which providers that compile the model store the result."
     rare(add("--engine-cache", metavar="DIR", help=engines))
     anew = "Look for another FILE so often, and take it if its golden inputs agree; on SIGHUP, this is done at once."
-    rare(add("--reload-every", metavar="SECONDS", type=float, help=anew))
+    add("--reload-every", metavar="SECONDS", type=float, help=anew)
 
 
 def _add_output_arguments(group: Any) -> None:
