@@ -32,6 +32,7 @@ from edgecascade.calibration.verifiers import (
     verifier_named,
     verify,
 )
+from edgecascade.calibration.verifiers.pairs import labels_apart
 from edgecascade.types.detections import Detections
 from edgecascade.types.errors import ArgumentError
 
@@ -240,6 +241,7 @@ def test_options_out_of_their_range_are_refused(make: Callable[[], object], mess
         (lambda *_: [np.nan, 1.0], "^verifier: .* got nan .*input 0"),
         (lambda answers, _: [one.score for one in answers], "^verifier: it raised AttributeError"),
         (lambda *_: ["good", "bad"], "^verifier: it raised ValueError"),
+        (lambda _, references: [1.0 - one for one in references], "TypeError .*the reference str$"),
         (Within(1), "^answers of the model: input 0: expected numbers"),
     ],
 )
@@ -247,6 +249,38 @@ def test_what_a_verifier_gives_is_checked(verifier: Callable[..., Any], message:
     """A user's own function may give anything."""
     with pytest.raises(CalibrationError, match=message):
         verify(verifier, ["a", "b"], ["a", "b"])
+
+
+def boxes_of(*labels: int) -> Detections:
+    """Return detections with these labels."""
+    return Detections(np.ones((len(labels), 4)), np.array(labels, np.int64), np.ones(len(labels)))
+
+
+@pytest.mark.parametrize(
+    ("answers", "references", "apart"),
+    [
+        ([boxes_of(0, 1), boxes_of(2)], [boxes_of(1, 2), boxes_of(3)], ("0", "3")),
+        ([boxes_of(0)], [{"boxes": np.ones((1, 4)), "labels": ["gate"]}], ("0", "gate")),
+        ([np.array([[0, 1], [2, 0]])], np.array([[[0, 80], [160, 0]]]), ("1, 2", "80, 160")),
+        ([boxes_of(0, 1), boxes_of(2)], [boxes_of(0, 1), boxes_of(3)], ("2", "3")),
+        ([boxes_of(0, 1), boxes_of(1)], [boxes_of(0, 1), boxes_of(3)], None),
+        ([boxes_of(*range(30)), boxes_of(40)], [boxes_of(*range(30)), boxes_of(50)], None),
+        ([boxes_of()], [boxes_of(1)], None),
+        (["text"], ["other"], None),
+        ([1.5], np.array([2]), None),
+        ([np.array([3, 1])], [[1, 2]], None),
+    ],
+)
+def test_labels_that_are_numbered_in_two_ways_are_found(
+    answers: Sequence[Any], references: Sequence[Any], apart: tuple[str, str] | None
+) -> None:
+    """Both sides often have some that the other never has; a rare label on either side means nothing."""
+    said = labels_apart(answers, references)
+    if apart is None:
+        assert said is None
+    else:
+        assert said is not None
+        assert f"only the answers have {apart[0]}, only the references {apart[1]};" in said
 
 
 def test_a_verifier_of_right_and_wrong_is_enough() -> None:

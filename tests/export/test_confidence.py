@@ -252,6 +252,11 @@ BAD: list[tuple[str, Outputs, str]] = [
     ("output", {"a": np.zeros((2, 3), np.float32)}, r"output:output=NAME, .* one number per input"),
     ("entropy:kind=odds", {"a": np.ones((2, 3), np.float32)}, r"kind=auto, kind=logits, kind=probabilities, got"),
     ("margin:axis=9", {"a": np.ones((1, 4, 3), np.float32)}, r"margin:output=NAME, .* scores of classes along axis 9"),
+    (
+        "entropy",
+        {"a": np.ones((1, 4, 3, 3), np.float32)},
+        r"entropy:axis=\.\.\., .* in 'a' \[1, 4, 3, 3\], such as axis=1",
+    ),
     ("mean-log-probability:blank=7", {"a": np.ones((1, 4, 3), np.float32)}, r".*:blank=one of 3 classes, got 7"),
     ("max:columns=score", {"a": np.ones((1, 4, 6), np.float32)}, r"max:columns=one of classes, .*, got score"),
     ("max:columns=classes,background=2", {"a": np.ones((1, 4, 6), np.float32)}, r"background=one of 2 classes, got 2"),

@@ -232,6 +232,20 @@ def test_detectors_are_calibrated_from_coco(tmp_path: Path) -> None:
     assert document_of(folder / "local.onnx").task.verifier == "box-f1"
 
 
+def test_labels_that_the_data_numbers_in_another_way_are_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It names the labels of both sides; a verifier of places alone has none."""
+    folder = detection_pair(tmp_path)
+    boxes = "boxes:boxes=boxes,scores=scores,least=0.5,overlap=none,first_label=7"
+    command = ["calibrate", str(folder / "body.onnx"), "--remote", str(folder / "large.onnx"), "--task", "detection"]
+    command += ["--data", str(folder / "calibration" / "boxes.json"), "--offload-rate", "0.4"]
+    for verifier, warned in (("box-f1", True), ("box-f1:labels=no", False)):
+        out = ["--decode", boxes, "--verifier", verifier, "-o", str(folder / "out.onnx")]
+        assert main([*command, *out]) == 0
+        assert ("only the answers have 7, only the references 0;" in capsys.readouterr().out) is warned
+
+
 @pytest.mark.parametrize(
     ("decode", "options"),
     [
@@ -270,7 +284,9 @@ def own_score(folder: Path) -> Path:
     return path
 
 
-def test_confidence_function_and_verifier_may_be_ones_own(lines: Path, tmp_path: Path) -> None:
+def test_confidence_function_and_verifier_may_be_ones_own(
+    lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A small ONNX file becomes part of the graph, and a function of a Python file judges the answers."""
     (tmp_path / "mine.py").write_text(
         "def length(answers, references):\n"
@@ -285,6 +301,12 @@ def test_confidence_function_and_verifier_may_be_ones_own(lines: Path, tmp_path:
     logits, score = open_session(out).run(["logits", "score"], {"x": x})
     np.testing.assert_allclose(score, logits.max(axis=(1, 2)), rtol=1e-6)
     assert document_of(out).task.name == "general"
+    (tmp_path / "mine.py").rename(tmp_path / "other.py")
+    again = ["recalibrate", str(out), "--remote", str(lines / "large.onnx"), "--data", str(lines / "calibration")]
+    again += ["--decode", f"{tmp_path}/other.py:half", "--offload-rate", "0.1", "-o", str(tmp_path / "again.onnx")]
+    assert main(again) == 2
+    assert f"--verifier: expected the place of {tmp_path}/mine.py:length, which the file" in capsys.readouterr().err
+    assert main([*again, "--verifier", f"{tmp_path}/other.py:length"]) == 0
 
 
 def write(folder: Path, code: str) -> str:

@@ -36,7 +36,7 @@ from edgecascade.export.task.fold import TASK, task_rule_of
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.golden import read_golden
 from edgecascade.types.document import TaskDocument
-from edgecascade.types.errors import ModelFileError
+from edgecascade.types.errors import ArgumentError, ModelFileError
 
 ROOT = Path(__file__).parents[2]
 TYPES = ROOT / "runtime/edgecascade/types"
@@ -293,6 +293,19 @@ def test_a_body_of_lower_precision_becomes_a_cascade_file(case: Case, tmp_path: 
         model = to_float16(case.model)
     found = calibrated(case, tmp_path, model=model, decode=lambda outputs: case.decode(outputs))
     assert_decides_as_planned(case, found, tmp_path)
+
+
+def test_decoders_may_be_named(tmp_path: Path) -> None:
+    """As confidence function and verifier may; one reads the outputs of both models unless there are two."""
+    case = regressor()
+    named, given = (
+        calibrated(case, tmp_path, decode=decode, remote_decode=other)
+        for decode, other in (("value:output=value", None), (case.decode, case.decode))
+    )
+    np.testing.assert_array_equal(named.local_value, given.local_value)
+    np.testing.assert_allclose(named.remote_value.mean(), given.remote_value.mean(), atol=0.1)
+    with pytest.raises(ArgumentError, match=r"^remote_decode: expected boxes, .*, got 'values'"):
+        calibrated(case, tmp_path, remote_decode="values")
 
 
 def test_outputs_with_reserved_names_move(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgecascade.cli import main
 from edgecascade.runtime import (
     Answer,
     ArgumentError,
@@ -344,13 +345,14 @@ def wait_for(done: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.01)
 
 
-def test_without_decoders_a_watch_compares_the_outputs(path: Path) -> None:
+@pytest.mark.parametrize("said", [1.5, np.ones(3, bool)])
+def test_without_decoders_a_watch_compares_the_outputs(path: Path, said: Any) -> None:
     """A function that returns no number from 0 to 1 counts nothing, and costs no answer."""
     seen: list[Any] = []
 
     def agreement(ours: Any, theirs: Any) -> float:
         seen.append((sorted(ours), sorted(theirs)))
-        return 1.5
+        return said  # type: ignore[no-any-return]
 
     watch = Watch(share=1.0, agreement=agreement)
     with Cascade.load(path, remote=tripled, watch=watch, deadline=10.0) as cascade:
@@ -375,6 +377,18 @@ def test_a_watch_without_a_function_audits_nothing(path: Path, pair: Path, tmp_p
         Cascade.load(path, watch=Watch(record=tmp_path / "pairs"))
     with pytest.raises(ArgumentError, match=r"^agreement: expected with the file of a general task"):
         Cascade.load(pair / "local.onnx", watch=Watch(agreement=lambda a, b: float(a == b)))
+
+
+def test_the_command_says_that_a_task_without_agreement_is_not_audited(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one line, which names the option; with it there is none."""
+    np.save(tmp_path / "sure.npy", SURE)
+    (tmp_path / "mine.py").write_text("def same(ours, theirs):\n    return 1.0\n")
+    command = ["run", str(path), str(tmp_path / "sure.npy"), "--remote", str(remote_file(tmp_path)), "--audit", "0.5"]
+    for further, warned in (([], True), (["--agreement", f"{tmp_path / 'mine.py'}:same"], False)):
+        assert main([*command, *further]) == 0
+        assert ("--agreement" in capsys.readouterr().err) is warned
 
 
 @pytest.mark.parametrize("x", [np.zeros(4, np.float32), np.zeros(3, int), np.zeros((1, 3), np.float32)])

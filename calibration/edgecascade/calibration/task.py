@@ -371,7 +371,10 @@ def _warnings(outcomes: Outcomes) -> Iterator[str]:
         yield f"there are only {n} inputs {worth}with values: the intervals are wide, and about 1000 are advised"
     for name, value in (("local model", local), ("remote", remote)):
         if (value == value[0]).all():
-            yield f"all answers of the {name} have the value {float(value[0]):g}: check its outputs and the verifier"
+            yield (
+                f"all answers of the {name} have the value {float(value[0]):g}: check its outputs, the decoder and the "
+                "verifier"
+            )
     if np.array_equal(local, remote):
         yield "both models' answers have the same values: forwarding cannot change anything"
     if (local != local[0]).any():

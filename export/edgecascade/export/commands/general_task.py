@@ -18,7 +18,7 @@ from edgecascade.export.writing import check_out
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import check_remote_arguments, flag, remote_of
 from edgecascade.types.document import TaskRecord
-from edgecascade.types.errors import ExportError, no_file
+from edgecascade.types.errors import ArgumentError, ExportError, no_file
 
 __all__ = ["calibrate_general", "recalibrate_general"]
 
@@ -68,7 +68,15 @@ def recalibrate_general(arguments: Namespace, task: TaskRecord) -> None:
     _refuse_those_of_classifiers(arguments)
     objective, options = objective_of(arguments), task_plan_options(arguments)
     verifier = arguments.verifier or task.verifier
-    verify = verifier_named(verifier, "--verifier")  # an error of it names the argument
+    try:
+        verify = verifier_named(verifier, "--verifier")  # an error of it names the argument
+    except ArgumentError as error:
+        if arguments.verifier:
+            raise
+        why = str(error).removeprefix("--verifier: ")
+        raise ExportError(
+            f"--verifier: expected the place of {verifier}, which the file names, got none: {why}"
+        ) from error
     decode, remote_decode = decoders_of(arguments, task.name)
     data, remote = references_of(arguments, verify, array_names(arguments)), remote_of(arguments)
     options |= task_population_options(arguments, data.columns)

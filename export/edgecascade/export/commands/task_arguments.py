@@ -137,7 +137,7 @@ def add_decode_arguments(parser: Any) -> None:
 
 def add_reference_arguments(parser: Any) -> None:
     """Add the arguments that say where the references are to a parser or a group."""
-    column = "Column of a table or array of an npz file with the references (default: reference)."
+    column = "Column of a table (default: reference) or array of an npz file (references) with the references."
     parser.add_argument("--reference", metavar="COLUMN", help=column)
     parser.add_argument("--images", metavar="DIR", help="Folder of the images of a COCO file (default: the file's).")
     rare(

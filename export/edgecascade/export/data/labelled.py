@@ -298,6 +298,8 @@ def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, 
         inside = [str(one) for one in sorted(path.iterdir()) if one.is_dir() and class_folders(one)]
         hint = f"; to read an array file in it, name it: {others[0]}" if others else ""
         hint = f"; such folders are in {some_names(inside)}" if inside else hint
+        if any(path.glob("*.txt")):
+            hint = "; inputs with text files beside them are for general tasks: see --task"
         raise ExportError(f"{path}: expected one folder of images for each class ({', '.join(IMAGE_SUFFIXES)}){hint}")
     if elsewhere := len(image_files(path, deep=True, quiet=True)) - len(paths):
         _log.warning("%s: skipped %d images that are not directly in the folder of a class", path, elsewhere)

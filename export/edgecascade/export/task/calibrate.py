@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from onnx import ModelProto
 
 from edgecascade.calibration import Objective, TaskPlan, Verifier, plan_task
 from edgecascade.calibration.verifiers import verifier_name, verifier_named, verify
+from edgecascade.calibration.verifiers.pairs import labels_apart
 from edgecascade.export.calibrate import PARITY_INPUTS
 from edgecascade.export.data import Inputs, batches, count, data_digest, first
 from edgecascade.export.graph import load_model, opset, save_model, with_versions
@@ -34,6 +35,7 @@ from edgecascade.export.task.own import as_confidence
 from edgecascade.export.task.parity import check_task_parity, expected_task
 from edgecascade.export.writing import refuse_same, write_tokenizer
 from edgecascade.runtime.batch import Batch, are_sentences, size
+from edgecascade.runtime.decode import decoder_named
 from edgecascade.runtime.remotes.remote import Remote
 from edgecascade.types.answer import Decode
 from edgecascade.types.document import (
@@ -130,8 +132,8 @@ def calibrate_task(
     verifier: str | Verifier[Any],
     remote: str | Remote | Callable[..., Any],
     objective: Objective,
-    decode: Decode | None = None,
-    remote_decode: Decode | None = None,
+    decode: str | Decode | None = None,
+    remote_decode: str | Decode | None = None,
     remote_outputs: Sequence[str] = (),
     task: str = "task",
     golden: bool = True,
@@ -156,7 +158,7 @@ def calibrate_task(
         remote: an address, an ONNX file, a function or a `Remote`, which answers with named arrays.
         objective: the aim of the plan, where accuracy is the mean value.
         decode: from the body's outputs for one input, by name and without the batch axis, to the answer that the
-            verifier takes; None takes the outputs themselves.
+            verifier takes; or text, as `decoder_named` takes it; None takes the outputs themselves.
         remote_decode: the same for the outputs of the remote; `decode` where it is None.
         remote_outputs: names of the outputs that the remote is asked for; empty for all.
         task: what the task is called, such as `ocr`.
@@ -202,8 +204,8 @@ def judge_and_write(
     verifier: str | Verifier[Any],
     remote: str | Remote | Callable[..., Any],
     objective: Objective,
-    decode: Decode | None,
-    remote_decode: Decode | None,
+    decode: str | Decode | None,
+    remote_decode: str | Decode | None,
     remote_outputs: Sequence[str],
     digest: str,
     progress: Progress | None,
@@ -211,12 +213,15 @@ def judge_and_write(
 ) -> CalibratedTask:
     """Judge the answers of both models, plan and write; arguments as in `calibrate_task` and `write_task`."""
     judge = verifier_named(verifier) if isinstance(verifier, str) else verifier
-    local = found.answers(inputs, decode, progress=progress)
+    ours = decoder_named(decode) if isinstance(decode, str) else decode
+    other = decoder_named(remote_decode, "remote_decode") if isinstance(remote_decode, str) else remote_decode
+    local = found.answers(inputs, ours, progress=progress)
     _check_scores(local.score, found.confidence)
     local_value = verify(judge, local.results, references, model="local model")
-    read = decode if remote_decode is None else remote_decode
-    theirs = ask_for_outputs(remote, inputs, read, outputs=remote_outputs)
+    theirs = ask_for_outputs(remote, inputs, ours if other is None else other, outputs=remote_outputs)
     remote_value = verify(judge, theirs.results, references, model="remote")
+    compared = getattr(judge, "labels", True) is not False
+    apart = labels_apart([*local.results, *theirs.results], references) if compared else None
     return write_task(
         found,
         out,
@@ -228,6 +233,7 @@ def judge_and_write(
         unbatched=local.unbatched,
         remote_outputs=theirs.outputs,
         verifier=verifier if isinstance(verifier, str) else verifier_name(verifier),
+        warnings=() if apart is None else (apart,),
         digest=digest or data_digest(inputs, references),
         **options,
     )
@@ -289,6 +295,7 @@ def write_task(
     unbatched: Collection[str],
     digest: str,
     golden: bool = True,
+    warnings: Sequence[str] = (),
     **options: Any,
 ) -> CalibratedTask:
     """Plan, fold, prove and write.
@@ -307,6 +314,7 @@ def write_task(
         unbatched: names of the body's outputs without a batch axis.
         digest: SHA-256 of inputs and references.
         golden: whether a few of the inputs may travel in the file.
+        warnings: sentences that the plan's warnings end with.
         options: of `plan_task`.
 
     Raises:
@@ -314,6 +322,7 @@ def write_task(
     """
     _check_scores(score, body.confidence)
     plan = plan_task(score, local_value, remote_value, objective, score_name=body.confidence, **options)
+    plan = replace(plan, warnings=(*plan.warnings, *warnings))
     properties = {entry.key: entry.value for entry in body.model.metadata_props}
     lacking = tuple(name for name in body.outputs if name in unbatched)
     document = TaskDocument(

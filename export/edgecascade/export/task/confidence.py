@@ -203,24 +203,31 @@ class MinScore(_Scores):
 class _Steps:
     output: str = ""
     kind: str = "auto"
-    axis: int = -1
+    axis: int | None = None
     mask: str = ""
     length: str = ""
 
     def _graph(self, samples: Sequence[Outputs], opset: int, blank: int | None, lowest: bool) -> ModelProto:
-        def fits(one: NDArray[Any]) -> bool:
-            return one.ndim >= 2 and -one.ndim <= self.axis < one.ndim and one.shape[self.axis] > 1
+        last = -1 if self.axis is None else self.axis
 
-        what = "scores [batch, steps, classes]" if self.axis == -1 else f"scores of classes along axis {self.axis}"
+        def fits(one: NDArray[Any]) -> bool:
+            return one.ndim >= 2 and -one.ndim <= last < one.ndim and one.shape[last] > 1
+
+        what = "scores [batch, steps, classes]" if last == -1 else f"scores of classes along axis {last}"
         output = _chosen(self.name, self.output, samples, fits, what)
         add, sample = Operators(SCORE_PREFIX, opset), samples[0][output]
+        if self.axis is None and sample.ndim > 3:
+            raise ExportError(
+                f"confidence: expected {self.name}:axis=..., that of the classes in {output!r} {list(sample.shape)}, "
+                "such as axis=1, got none"
+            )
         batched = all(len(one[output]) == 1 for one in samples)
-        axis, x = self.axis % sample.ndim, add.wide(output, sample)
+        axis, x = last % sample.ndim, add.wide(output, sample)
         classes = sample.shape[axis]
         if blank is not None and not -classes <= blank < classes:
             raise ExportError(f"confidence: expected {self.name}:blank=one of {classes} classes, got {blank}")
         shape = ([0, -1] if sample.ndim > 2 else [-1, 1]) if batched else [1, -1]
-        logits = self._logits(samples, output)
+        logits = self._logits(samples, output, last)
         if blank is None:
             each = add("Reshape", self._each(add, x, axis, logits), shape)
             keep = self._real(add, each, samples)
@@ -237,12 +244,12 @@ class _Steps:
         """Return the value of each step, without the axis of the classes."""
         raise NotImplementedError
 
-    def _logits(self, samples: Sequence[Outputs], output: str) -> bool:
+    def _logits(self, samples: Sequence[Outputs], output: str, axis: int) -> bool:
         if self.kind not in _KINDS:
             raise ExportError(f"confidence: expected kind={', kind='.join(_KINDS)}, got kind={self.kind}")
         if self.kind != "auto":
             return self.kind == "logits"
-        rows = [np.moveaxis(one[output], self.axis, -1).reshape(-1, one[output].shape[self.axis]) for one in samples]
+        rows = [np.moveaxis(one[output], axis, -1).reshape(-1, one[output].shape[axis]) for one in samples]
         return not are_probabilities(np.concatenate(rows).astype(np.float32))
 
     def _real(self, add: Operators, each: str, samples: Sequence[Outputs]) -> str | None:
@@ -282,7 +289,7 @@ class MeanLogProbability(_Likeliest):
         output: name of the scores, [batch, steps, classes]; empty if there is one output that fits. Several axes of
             steps, such as the height and width of a segmentation, will do, and so will [batch, classes].
         kind: `logits`, `probabilities`, or `auto`, which tells by the values.
-        axis: the axis of the classes.
+        axis: the axis of the classes; None is the last of at most three, and must not be of more.
         mask: name of an output [batch, steps] that is above 0.5 where a step is no padding; empty without one.
         length: name of an output [batch] with the number of steps that are no padding; empty without one.
         blank: the class that is CTC's blank, -1 for the last; then only the steps with a character count: those whose

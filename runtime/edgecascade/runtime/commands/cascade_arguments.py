@@ -67,10 +67,10 @@ def _add_output_arguments(group: Any) -> None:
     """Add the arguments that say which outputs answers have, and what reads and compares them, to a group."""
     outputs = "Outputs to add to the answers, such as an embedding (default: none, or all of a general task)."
     rare(group.add_argument("--outputs", metavar="A,B", help=outputs))
-    decode = "What reads outputs of a general task: a decoder, or MODULE:NAME of yours."
+    decode = "What reads outputs of a general task: a decoder, or FILE.py:NAME of yours."
     group.add_argument("--decode", metavar="NAME", help=decode)
-    rare(group.add_argument("--remote-decode", metavar="NAME", help="The same for the remote (default: as --decode)."))
-    agreement = "MODULE:NAME of a function of both results, from 0 to 1, by which --audit compares them."
+    group.add_argument("--remote-decode", metavar="NAME", help="The same for the remote (default: as --decode).")
+    agreement = "FILE.py:NAME of a function of both results, from 0 to 1, by which --audit compares them."
     rare(group.add_argument("--agreement", metavar="NAME", help=agreement))
 
 
@@ -132,6 +132,12 @@ def open_cascade(arguments: Namespace) -> Cascade:
             cascade = Cascade.load(arguments.file, **options)
         except ArgumentError as error:
             raise with_flag(error, _FLAGS) from error
+        if arguments.audit is not None and arguments.agreement is None and not hasattr(cascade.document, "labels"):
+            import logging
+
+            logging.getLogger("edgecascade").warning(
+                "nothing is audited: --audit of a general task needs --agreement, a function of both results"
+            )
         opened.pop_all()  # the cascade closes them now
     return cascade
 

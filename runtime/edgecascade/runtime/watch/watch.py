@@ -301,7 +301,11 @@ class Watch:
         ours: Any = local.outputs
         if self._decode is not None:
             ours = self._decode(local.outputs) if local.result is None else local.result
-        found = float(self.agreement(ours, remote.outputs if self._remote_decode is None else remote.result))
+        said: Any = self.agreement(ours, remote.outputs if self._remote_decode is None else remote.result)
+        try:
+            found = float(said)
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(f"agreement: expected a number from 0 to 1, got a {type(said).__name__}") from error
         if not 0 <= found <= 1:
             raise ArgumentError(f"agreement: expected a number from 0 to 1, got {found}")
         gap = _confidence(local) - found
