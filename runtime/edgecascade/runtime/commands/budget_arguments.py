@@ -32,7 +32,7 @@ _RATE = re.compile(r"\s*(?P<amount>[0-9]+(\.[0-9]+)?)\s*(?P<unit>[a-z]*)\s*/\s*(
 
 def add_budget_arguments(add: Any) -> None:
     """Add the arguments with the `add_argument` of a parser or of a group."""
-    budget = "Limit on forwards per s, min, hour or day: 100/min, 5MB/day, '1 money/h' (repeatable)."
+    budget = "Limit on forwards by s, min, h or day (repeatable): 100/min, 5MB/day, '1 money/h'."
     add("--budget", metavar="RATE", action="append", default=[], help=budget)
     rare(add("--price", metavar="MONEY", type=float, help="Price of one forward, for a --budget of money."))
     rare(add("--budget-file", metavar="FILE", help="File that stores the level of the budget across restarts."))

@@ -37,8 +37,13 @@ _FLAGS |= {"answer": "--answer", "prompt": "--remote-prompt"}
 _NEED_A_REMOTE = ("budget", "price", "budget_file", "audit", "record", "remote_decode", "agreement")
 
 
-def add_cascade_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments, in groups, those of the remote first."""
+def add_cascade_arguments(parser: ArgumentParser, *, serves: bool = False) -> None:
+    """Add the arguments, in groups, those of the remote first.
+
+    Args:
+        parser: the command's parser.
+        serves: whether the command usually runs for so long that its file changes.
+    """
     add_remote_arguments(parser)
     add = parser.add_argument_group("forwarding").add_argument
     deadline = "Seconds until an answer is due (default 1); 0 with --outbox, for late answers only."
@@ -59,8 +64,10 @@ def add_cascade_arguments(parser: ArgumentParser) -> None:
     rare(add("--fallback", action="store_true", help="Accept another provider than the first."))
     engines = "Folder in which providers that compile the model store the result."
     rare(add("--engine-cache", metavar="DIR", help=engines))
-    anew = "Look for another FILE so often, and take it if its golden inputs agree; on SIGHUP, this is done at once."
-    add("--reload-every", metavar="SECONDS", type=float, help=anew)
+    anew = "Look for a new FILE so often, and take it if its golden inputs agree."
+    reloads = add("--reload-every", metavar="SECONDS", type=float, help=anew)
+    if not serves:
+        rare(reloads)
 
 
 def _add_output_arguments(group: Any) -> None:

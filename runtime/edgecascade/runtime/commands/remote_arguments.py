@@ -35,7 +35,7 @@ _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 _OF_ADDRESSES = ("remote_input", "header", "header_file", "proxy", "ca", "cert", "key", "hedge", "no_retry")
 _OF_CHAT = ("remote_model", "answer", "remote_prompt", "remote_fields")
 _OF_TENSORS = ("remote_input", "remote_output")
-_MODEL = "http[s]:// or grpc[s]://HOST:PORT/v2/models/NAME, http[s]://HOST/v1, or an ONNX file."
+_MODEL = "http[s]:// or grpc[s]://HOST:PORT/v2/models/NAME, http[s]://HOST/v1, or FILE.onnx."
 
 
 def add_remote_arguments(

@@ -43,11 +43,10 @@ def configure(parser: ArgumentParser) -> None:
         "  edgecascade run local.onnx photos/ --remote http://127.0.0.1:8000/v2/models/large --deadline 0.15\n"
         "  tail -f sentences.log | edgecascade run local.onnx - --remote https://... --header-file header.txt\n"
         "  edgecascade run local.onnx camera:0 --every 10 --budget 100/hour --budget 5MB/day --remote ...\n\n"
-        "A line is a sentence, a path to an image, or JSON: an array, an object of arrays by name, or\n"
-        '{"x": any of these, "key": "..."}, or "text" for "x"; an image can be {"b64": its file in base64}. Answers\n'
-        "are JSON lines with that key, in order, and for a general task the `result` of --decode or outputs. Late\n"
-        "answers (--outbox) follow. The first Ctrl-C or SIGTERM takes no more inputs; the second ends. Exit codes: 2,\n"
-        "an input does not fit, and its line has `error`; 3, the remote answered no forward."
+        'A line is a sentence, a path to an image, or JSON: an array, an object of arrays by name, or {"x": any of\n'
+        'these, "key": "..."}, or "text" for "x"; an image can be {"b64": its file in base64}. Answers are JSON lines\n'
+        "with that key, in order, of a general task with `result` (--decode) or outputs; late ones (--outbox) follow.\n"
+        "Ctrl-C takes no more inputs, a second one ends. Exit codes: 2, an input has an `error`; 3, no reply came."
     )
     parser.add_argument("file", help="Cascade model, as `edgecascade calibrate` writes it.")
     parser.add_argument(

@@ -37,11 +37,9 @@ def configure(parser: ArgumentParser) -> None:
         "  edgecascade serve large.onnx --name large --port 8000\n"
         "  edgecascade serve local.onnx --name mine --port 8001 --remote http://127.0.0.1:8000/v2/models/large\n"
         "  curl http://127.0.0.1:8001/v2/models/mine http://127.0.0.1:8001/metrics\n\n"
-        "Without --remote or --cascade, FILE is any ONNX model, and a remote for cascades. With one, it is a cascade\n"
-        "model, and the outputs are confidence, advantage, source, reason, forwarded, and label, name, probabilities,\n"
-        "or a general task's arrays and the `result` of --decode. Requests that come during a run share the next.\n"
-        "Images can come as BYTES, encoded files; sentences as BYTES in the input `text`. The protocol is Open\n"
-        "Inference v2 over REST; a proxy can add TLS. A token is sent as `Authorization: Bearer TOKEN`."
+        "FILE is any ONNX model, or with --remote or --cascade a cascade model, whose outputs are confidence,\n"
+        "advantage, source, reason, forwarded, and label, name, probabilities, or a general task's and `result`. The\n"
+        "protocol is Open Inference v2 over REST. Images can come as BYTES, tokens as `Authorization: Bearer TOKEN`."
     )
     files = "ONNX or cascade model; several are served by their names, or as NAME=FILE."
     parser.add_argument("files", metavar="FILE", nargs="+", help=files)
@@ -59,7 +57,7 @@ def configure(parser: ArgumentParser) -> None:
     instances = "Runs of a model at once (default: CPUs divided by --threads; 1 with other --providers)."
     rare(parser.add_argument("--instances", metavar="N", type=int, help=instances))
     parser.add_argument("--cascade", action="store_true", help="Serve the answers of a cascade without a remote.")
-    add_cascade_arguments(parser)
+    add_cascade_arguments(parser, serves=True)
     of_cascades = (action for action in parser._actions if action.dest not in _OF_ANY_FILE)
     parser.set_defaults(defaults={action.dest: action.default for action in of_cascades})
 
