@@ -28,7 +28,7 @@ _COMMANDS = {
     "export": _Command("export", "export", "Export a torch or Hugging Face model, or an ONNX file, as a body."),
     "compare": _Command("export", "export", "Compare two bodies on labelled data."),
     "calibrate": _Command("export", "export", "Make a cascade model of a body, a remote and labelled data."),
-    "calibrate-chat": _Command("export", "export", "Plan when one chat endpoint asks another."),
+    "calibrate-chat": _Command("export", "calibration", "Plan when one chat endpoint asks another."),
     "recalibrate": _Command("export", "export", "Move a cascade model's threshold, or plan it again."),
     "tflite": _Command("export", "tflite", "Convert a cascade model for LiteRT (TensorFlow Lite)."),
     "plan": _Command("calibration", "plan", "Plan a cascade from the saved outputs of both models."),

@@ -2,12 +2,13 @@
 
 The order of work is always the same: export the body, quantize it, run *that* model on the calibration data, fit, plan,
 fold, prove parity, write. Read `calibrate.py` first, then `fold.py`. The names of `chat` and `hub` are
-imported when they are first used.
+imported when they are first used. `calibrate_chat` needs neither onnx nor ONNX Runtime: where one is missing, the names
+that need it raise an error that says how to install it.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgecascade.types.extras import naming_extras, when_used
+from edgecascade.types.extras import installing, naming_extras, when_used
 
 if TYPE_CHECKING:
     from edgecascade.export.chat.ask import Asked, ask_both
@@ -18,24 +19,31 @@ if TYPE_CHECKING:
     from edgecascade.export.chat.replies import ChatReply, Replies, RepliesToPrompt, read_replies
     from edgecascade.export.hub import from_hub, model_card, push_to_hub
 
-with naming_extras():
-    from edgecascade.export.calibrate import Calibrated, calibrate
-    from edgecascade.export.class_names import labelled_as
-    from edgecascade.export.compare import Compared, compare_bodies
-    from edgecascade.export.data import LabelledData, ReferencedData, read_coco, read_labelled, read_references
-    from edgecascade.export.fold import fold, unfold
-    from edgecascade.export.graph import keep_outputs, load_model, save_model
-    from edgecascade.export.logits import KINDS, LogitsSource, find_logits, kind_of, logits_of
-    from edgecascade.export.parity import Parity, check_parity
-    from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
-    from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
-    from edgecascade.export.scores import RemoteOutputs, ask_remote, local_scores, remote_scores
-    from edgecascade.export.sources import HuggingFaceBody, export_hugging_face, export_torch, prepend
-    from edgecascade.export.task.calibrate import CalibratedTask, calibrate_task
-    from edgecascade.export.task.recalibrate import recalibrate_task
-    from edgecascade.export.tflite import export_tflite, export_tflite_int8
-    from edgecascade.types.document import ImagePreprocessing
-    from edgecascade.types.errors import ExportError, ParityError
+try:
+    with naming_extras():
+        from edgecascade.export.calibrate import Calibrated, calibrate
+        from edgecascade.export.class_names import labelled_as
+        from edgecascade.export.compare import Compared, compare_bodies
+        from edgecascade.export.data import LabelledData, ReferencedData, read_coco, read_labelled, read_references
+        from edgecascade.export.fold import fold, unfold
+        from edgecascade.export.graph import keep_outputs, load_model, save_model
+        from edgecascade.export.logits import KINDS, LogitsSource, find_logits, kind_of, logits_of
+        from edgecascade.export.parity import Parity, check_parity
+        from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
+        from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
+        from edgecascade.export.scores import RemoteOutputs, ask_remote, local_scores, remote_scores
+        from edgecascade.export.sources import HuggingFaceBody, export_hugging_face, export_torch, prepend
+        from edgecascade.export.task.calibrate import CalibratedTask, calibrate_task
+        from edgecascade.export.task.recalibrate import recalibrate_task
+        from edgecascade.export.tflite import export_tflite, export_tflite_int8
+        from edgecascade.types.document import ImagePreprocessing
+        from edgecascade.types.errors import ExportError, ParityError
+except ModuleNotFoundError as error:
+    if not installing(error.name or ""):
+        raise
+    _absent: ModuleNotFoundError | None = error
+else:
+    _absent = None
 
 __all__ = [
     "KINDS",
@@ -124,9 +132,13 @@ _MODULES = {
     "read_prompts": "edgecascade.export.chat.prompts",
     "read_replies": "edgecascade.export.chat.replies",
 }
+_when_used = when_used(globals(), _MODULES)
 
 
-__getattr__ = when_used(globals(), _MODULES)
+def __getattr__(name: str) -> Any:
+    if _absent is not None and name in __all__ and name not in _MODULES:
+        raise ModuleNotFoundError(*_absent.args, name=_absent.name) from _absent
+    return _when_used(name)
 
 
 def __dir__() -> list[str]:

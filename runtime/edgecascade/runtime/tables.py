@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecascade.runtime.engine import numpy_dtype
 from edgecascade.types.arrays import as_array
 from edgecascade.types.errors import InputError
 from edgecascade.types.extras import naming_extras
@@ -74,6 +73,8 @@ def as_inputs(inputs: ModelInputs, x: Any) -> Any:
     wrong = next((name for name, one in columns.items() if one.ndim != 1 or one.dtype.kind not in "biuf"), None)
     if wrong is not None:
         raise InputError(f"x[{wrong!r}]: expected one number in every row, got {columns[wrong].dtype}")
+    from edgecascade.runtime.engine import numpy_dtype  # which needs ONNX Runtime, as reading prompts does not
+
     dtype = numpy_dtype(inputs.declared[0].type)
     return np.stack([one.astype(dtype) for one in columns.values()], axis=1)
 

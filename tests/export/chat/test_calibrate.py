@@ -401,8 +401,8 @@ def test_an_interruption_says_how_to_go_on(serve: Serve, tmp_path: Path, capsys:
 
 
 def test_the_light_install_is_enough(serve: Serve, tmp_path: Path) -> None:
-    """It needs neither the gateway's server nor what only tables and pictures need."""
-    missing = "aiohttp,pyarrow,torch,transformers,matplotlib,sklearn,xllamacpp"
+    """It needs neither an engine nor the gateway's server, nor what only tables and pictures need."""
+    missing = "aiohttp,onnx,onnxruntime,PIL,pyarrow,torch,transformers,matplotlib,sklearn,xllamacpp"
     code = (
         "import sys\n"
         "class Missing:\n"
@@ -417,6 +417,30 @@ def test_the_light_install_is_enough(serve: Serve, tmp_path: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", code, missing, *given], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert read(tmp_path).calibration.n == N
+    missing = f"{missing},scipy"
+    command = [sys.executable, "-c", code, missing]
+    ran = subprocess.run([*command, "calibrate-chat", "--help"], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    servers = serve(small), serve(large)
+    ran = subprocess.run([*command, *arguments(tmp_path, servers)], capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert "calibrate-chat needs scipy: pip install 'edgecascade[calibration]'" in ran.stderr
+    assert servers[0].requests == servers[1].requests == []
+
+
+def test_what_needs_an_engine_says_how_to_install_it() -> None:
+    """Each name of the package, where onnx is missing; those of chat endpoints can be imported."""
+    code = (
+        "import sys\n"
+        "sys.modules['onnx'] = None\n"
+        "from edgecascade.export import calibrate_chat, read_prompts\n"
+        "try:\n"
+        "    from edgecascade.export import calibrate\n"
+        "except ModuleNotFoundError as error:\n"
+        "    print(error.name, error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "onnx onnx is not installed: pip install 'edgecascade[export]'\n"
 
 
 def test_a_function_judges(serve: Serve, tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 
 from edgecascade.calibration._checks import check_labelled_logits
 from edgecascade.calibration.scaling.likelihood import Derivatives, minimise, row_likelihoods
@@ -270,4 +269,6 @@ def _end(likelihood: _Likelihood, inverse: float, rows: _Rows, cut: _Cut) -> flo
 
 def _root(of: Callable[[float], float], low: float, high: float) -> float:
     """Return where a function of rho is 0, between two at which it has opposite signs."""
+    from scipy.optimize import brentq
+
     return float(np.exp(brentq(lambda log_rho: of(float(np.exp(log_rho))), np.log(low), np.log(high), xtol=1e-9)))

@@ -16,8 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import stdtrit
 
 from edgecascade.calibration._checks import check_labelled_logits, labelled
 from edgecascade.calibration.intervals import accuracy_interval, loss_interval
@@ -164,6 +162,8 @@ def interval_from_rows(
     temperature: float, slope: NDArray[np.float64], curvature: NDArray[np.float64], share: NDArray[np.float64]
 ) -> tuple[float, float]:
     """Return the interval of `temperature_interval` from the derivatives of each row's loss [n] in 1 / T."""
+    from scipy.special import stdtrit
+
     squares = (share * slope) ** 2
     variance = max(float(squares.sum()), float(share**2 @ curvature)) + float(squares.max())
     information = float(share @ curvature)
@@ -253,6 +253,8 @@ def bounded(penalised: Callable[[float], float], distance: float) -> float:
 
     The search goes down from a typical distance of logits, so that single rows with much larger ones do not matter.
     """
+    from scipy.optimize import minimize_scalar
+
     first = -float(np.log(distance))
     losses = [penalised(first)]
     while len(losses) - int(np.argmin(losses)) < 3:  # until it has risen twice

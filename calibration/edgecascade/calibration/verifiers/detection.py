@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from edgecascade.calibration.verifiers.pairs import paired
 from edgecascade.types.detections import Detections
@@ -110,6 +109,8 @@ def _f1(weight: NDArray[np.float64]) -> float:
     """Return twice the largest sum of a one-to-one assignment, divided by the numbers of boxes on both sides."""
     if sum(weight.shape) == 0:
         return 1.0
+    from scipy.optimize import linear_sum_assignment
+
     pairs = linear_sum_assignment(weight, maximize=True)
     return min(1.0, float(2 * weight[pairs].sum() / sum(weight.shape)))
 
