@@ -241,6 +241,11 @@ class ChatCascade:
         """The state of each side's circuit breaker: `closed`, `open` or `half-open`."""
         return {Source(one.side): one.state for one in self._endpoints}
 
+    @property
+    def shut_out(self) -> dict[Source, str]:
+        """The sides whose last reply was 401, 403 or 404, and that status."""
+        return {Source(one.side): one.shut_out for one in self._endpoints if one.shut_out}
+
     async def close_async(self) -> None:
         """Close the connections of the running event loop."""
         for endpoint in self._endpoints:

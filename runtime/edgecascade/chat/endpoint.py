@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -38,6 +39,8 @@ _KEPT = 4.0  # seconds that an idle connection is kept; llama.cpp closes it afte
 _SETTLES = 0.2  # seconds for a connection to end its reply after the last event
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0  # seconds before a request is sent again
 _EVENTS = "text/event-stream"
+_SHUT_OUT = {"401": "--{}-header-file", "403": "--{}-header-file", "404": "--{} and the model in the file"}
+_LOG = logging.getLogger("edgecascade")
 
 
 class Endpoint:
@@ -54,6 +57,11 @@ class Endpoint:
         proxy: `http://[user:password@]host[:port]`, an HTTP proxy to connect through.
         attempts: the most requests for one call.
         patience: seconds without a byte after which a reply counts as broken.
+
+    Attributes:
+        side: as given.
+        shut_out: the status of the last reply if it was 401, 403 or 404, which other requests get as well; or empty.
+            The first is a warning in the log.
 
     Raises:
         ArgumentError: the address has another form.
@@ -80,6 +88,8 @@ class Endpoint:
         self._extras = ExtraRequests(0.2, saved=10)
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
         self._exchanges: set[Exchange] = set()  # that are open
+        self._warned = False
+        self.shut_out = ""
 
     @property
     def state(self) -> State:
@@ -110,12 +120,13 @@ class Endpoint:
                     self._circuit.leave(began, error)
                     raise
                 self._circuit.leave(began, None)
+                self.shut_out = ""
                 return exchange
             except RemoteError as error:
                 wait = backoff(attempt, first=_FIRST_WAIT, longest=_LONGEST_WAIT) + max(0.0, error.retry_after or 0.0)
                 last = attempt + 1 == self._attempts or not error.retry or not wait < deadline.remaining()
                 if last or not self._extras.spend():
-                    raise self.named(error) from error.__cause__
+                    raise self._told(self.named(error)) from error.__cause__
                 await asyncio.sleep(wait)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -132,6 +143,16 @@ class Endpoint:
         """Return an error with the side's name and without secrets."""
         said = without_secrets(str(error), self._headers.items(), urlsplit(self._url).query)
         error.args = (f"{self.side}: {said.removeprefix(f'{self.side}: ').removeprefix('remote: ')}",)
+        return error
+
+    def _told(self, error: RemoteError) -> RemoteError:
+        """Return an error; warn of the first that all requests will get, because a reply by the other side hides it."""
+        status = error.status if isinstance(error, RemoteRefusal) else ""
+        self.shut_out = status if status in _SHUT_OUT else ""
+        if self.shut_out and not self._warned:
+            self._warned = True
+            check = _SHUT_OUT[status].format(self.side)
+            _LOG.warning("%s; the %s endpoint answers nothing until that changes: check %s", error, self.side, check)
         return error
 
     def _session(self) -> aiohttp.ClientSession:

@@ -146,8 +146,10 @@ class _Handlers:
     async def health(self, _: web.Request) -> web.Response:
         circuits = {side.value: state for side, state in self._cascade.circuits.items()}
         up = any(state != "open" for state in circuits.values())
+        refused = {side.value: int(status) for side, status in self._cascade.shut_out.items()}
         return web.json_response(
-            {"status": "ok" if up else "unavailable", "circuits": circuits}, status=200 if up else 503
+            {"status": "ok" if up else "unavailable", "circuits": circuits, "refused": refused},
+            status=200 if up else 503,
         )
 
     def _model(self) -> dict[str, Any]:

@@ -302,3 +302,31 @@ def wait_until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < until, "it did not happen"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("status", "check"), [(401, "--remote-header-file"), (403, "--remote-header-file"), (404, "--remote")]
+)
+def test_a_remote_that_refuses_everyone_is_told_once(
+    fake: Any, gateway: Any, caplog: pytest.LogCaptureFixture, status: int, check: str
+) -> None:
+    """Because local replies hide it; the health shows it until the remote answers."""
+    refuses = True
+
+    def remote(asked: Any) -> Any:
+        return [refusal(f"{status} No", "not for you")] if refuses else saying(["far"])(asked)
+
+    found = gateway(fake(saying(["near"], UNSURE)), fake(remote))
+    assert found.request("GET", "/health").json()["refused"] == {}
+    assert [found.ask().text() for _ in range(2)] == ["near", "near"]
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert warning.startswith(f"remote: HTTP {status}")
+    assert check in warning.split()
+    assert found.request("GET", "/health").json() == {
+        "status": "ok",
+        "circuits": {"local": "closed", "remote": "closed"},
+        "refused": {"remote": status},
+    }
+    refuses = False
+    assert found.ask().text() == "far"
+    assert found.request("GET", "/health").json()["refused"] == {}

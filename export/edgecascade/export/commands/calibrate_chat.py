@@ -238,7 +238,16 @@ def _report(written: CalibratedChat, arguments: Namespace) -> None:
     for line in _money(written):
         print(line)
     print(f"wrote       {arguments.out}\nnext        edgecascade inspect {quote(arguments.out)}")
-    print(f"            edgecascade gateway {quote(arguments.out)} --port 8001")
+    print(f"            {_gateway(arguments)}")
+
+
+def _gateway(arguments: Namespace) -> str:
+    """Return the command that serves the pair, with what was given to reach it and is not in the file."""
+    words = ["edgecascade", "gateway", arguments.out, "--port", "8001"]
+    for name in ("local-header-file", "remote-header-file", "ca", "cert", "key"):
+        if (value := getattr(arguments, name.replace("-", "_"))) is not None:
+            words += [f"--{name}", value]
+    return " ".join(map(quote, words))
 
 
 def _money(written: CalibratedChat) -> list[str]:
