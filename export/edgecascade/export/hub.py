@@ -26,14 +26,15 @@ _CARD = """---
 A small model that knows how confident it is, and how much it would gain from asking a larger one about an input. It
 answers on the device, and forwards only inputs for which the remote is expected to do better. The file is a
 cascade file of [edgecascade](https://github.com/edgecascade/edgecascade): temperature, decision and policy are part of
-its graph. The remote is not part of this repository.
+its graph. The remote is not part of this repository. The device needs `edgecascade[{needs}]`, and
+`edgecascade[hf]` to download the file.
 
 ```python
 from edgecascade import Cascade
 from edgecascade.export import from_hub
 
 with Cascade.load(from_hub("{repo}"), remote="http://HOST:PORT/v2/models/NAME") as cascade:
-    answer = cascade.predict(x)
+    answer = cascade.predict({x})
     print(answer.{what}, answer.confidence, answer.source.value)
 ```
 
@@ -46,6 +47,7 @@ for the remote that was calibrated with them.
 {rows}
 ```
 """
+_NEEDS = {"image": "cpu,images", "text": "cpu,text"}
 _log = logging.getLogger(__name__)
 
 
@@ -67,6 +69,7 @@ def model_card(path: str | os.PathLike[str], repo_id: str, *, license: str | Non
     document = read_document(open_session(path), path)
     tags = ["onnx", "model-cascade", "calibration", "edge"]
     task = {ImagePreprocessing: "image", TextPreprocessing: "text"}.get(type(document.preprocessing))
+    x = {"image": '"photo.jpg"', "text": '"A sentence."'}.get(task or "", "x")
     classifies = isinstance(document, CascadeDocument)
     data = ModelCardData(
         license=license,
@@ -77,7 +80,9 @@ def model_card(path: str | os.PathLike[str], repo_id: str, *, license: str | Non
     lines = (f"{head:<12}{text}".replace("\n", "\\n") for head, text in document_rows(document))
     rows = printable("\n".join(lines)).replace("```", "'''")  # a name must not end the block
     what = "name" if classifies else "outputs"
-    return _CARD.format(data=data.to_yaml(), title=repo_id.split("/")[-1], repo=repo_id, what=what, rows=rows)
+    needs = _NEEDS.get(task or "", "cpu")
+    shown = {"title": repo_id.split("/")[-1], "repo": repo_id, "x": x, "what": what, "needs": needs, "rows": rows}
+    return _CARD.format(data=data.to_yaml(), **shown)
 
 
 def push_to_hub(
