@@ -99,7 +99,8 @@ def test_a_cascade_sends_headers_to_an_address(file: Path, serve: Any, recording
         assert "secret" not in repr(cascade)
     assert requests
     assert all(headers["authorization"] == "Bearer secret" for _, headers, _ in requests)
-    for remote in (None, file, len):
+    others: tuple[Any, ...] = (None, file, len)
+    for remote in others:
         with pytest.raises(ArgumentError, match="headers: expected with an address as remote, got"):
             Cascade.load(file, remote=remote, headers=headers)
 

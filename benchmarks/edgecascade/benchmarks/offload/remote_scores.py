@@ -100,8 +100,11 @@ def differs(stored: StoredRows, remote: Remote, inputs: Inputs, *, name: str = "
     known = [i for i in range(stored.n) if i - i % CHUNK not in missing]
     some = range(0, len(known), -(-len(known) // _BATCH))
     places = [known[i] for i in some]
-    whole = isinstance(inputs, np.ndarray | Mapping)
-    again: Inputs = batch_rows(inputs, places) if whole else [inputs[i] for i in places]
+    again: Inputs
+    if isinstance(inputs, Mapping):
+        again = batch_rows(inputs, places)
+    else:
+        again = inputs[places] if isinstance(inputs, np.ndarray) else [inputs[i] for i in places]
     said = ask(remote, again, stored.row[0], name=shown(name))
     return not np.allclose(said, before[list(some)], rtol=0, atol=_ROUNDING * float(np.ptp(before)))
 
