@@ -200,7 +200,10 @@ def test_other_paths_are_refused(tmp_path: Path) -> None:
     """A missing path, another kind of file, and a folder without images are refused."""
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "read").mkdir()
+    (tmp_path / "read" / "1.txt").write_text("hello")
     for name, message in (
+        ("read", "one folder of images for each class .* see --task"),
         ("gone", "no such file"),
         ("notes.txt", "not an npz"),
         ("empty", "one folder of images for each class"),

@@ -32,6 +32,7 @@ from edgecascade.runtime import (
     Source,
     Watch,
 )
+from edgecascade.runtime.decode import Boxes, Value
 from edgecascade.runtime.remotes.remote import connect
 from edgecascade.types.platt import Platt
 from task_files import SURE, UNSURE, boxes_file, remote_file, tripled, twice_file
@@ -178,6 +179,34 @@ def test_one_decoder_reads_the_outputs_of_both_models(path: Path) -> None:
         with Cascade.load(path, remote=tripled, decode=total, deadline=10.0, **own) as cascade:  # type: ignore[arg-type]
             answer = cascade.predict(UNSURE)
             assert (answer.source, answer.result) == (Source.REMOTE, pytest.approx(times * float(UNSURE.sum())))
+
+
+@pytest.mark.parametrize(
+    ("decode", "remote_decode", "message"),
+    [
+        (Value(), None, "decode: expected output=NAME, one of twice, quality, got none"),
+        (Value("third"), None, "decode: expected an output 'third', got twice, quality"),
+        (Boxes(scores="quality", labels="kinds"), None, "decode: expected an output 'kinds', got"),
+        (Value("twice"), None, "remote_decode: expected an output 'twice', got tripled"),
+        (Value("twice"), Value(), None),
+        (Boxes(scores="quality"), total, None),
+    ],
+)
+def test_a_decoder_of_other_outputs_is_refused_before_the_first_input(
+    path: Path, decode: Any, remote_decode: Any, message: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its error names the outputs, of the local model and of the remote; the command says the same."""
+    if message is None:
+        Cascade.load(path, remote=tripled, decode=decode, remote_decode=remote_decode).close()
+        return
+    with pytest.raises(ArgumentError, match=f"^{message}"):
+        Cascade.load(path, remote=tripled, decode=decode, remote_decode=remote_decode)
+    if isinstance(decode, Value):
+        np.save(tmp_path / "sure.npy", SURE)
+        command = ["run", str(path), str(tmp_path / "sure.npy"), "--remote", str(remote_file(tmp_path))]
+        assert main([*command, "--decode", f"value:output={decode.output}" if decode.output else "value"]) == 2
+        shown = capsys.readouterr()
+        assert (shown.out, message.partition(":")[2] in shown.err) == ("", True)
 
 
 BAD: list[tuple[Any, str]] = [

@@ -155,6 +155,13 @@ class Cascade:
             raise ArgumentError("remote_decode: expected with the file of a general task, got that of a classifier")
         if not local.labels and remote_decode is None:
             remote_decode = decode
+        if decode is not None or remote_decode is not None:
+            from edgecascade.runtime.decode import check_names
+
+            if decode is not None:
+                check_names(decode, local.outputs)
+            if remote_decode is not None and remote is not None:
+                check_names(remote_decode, local.remote_outputs, "remote_decode")
         if threshold is not None:
             local.swap(replace(local.policy, threshold=threshold))
         connected = None

@@ -25,7 +25,7 @@ from edgecascade.types.detections import Detections
 from edgecascade.types.errors import ArgumentError, first_line
 from edgecascade.types.named import named
 
-__all__ = ["COLUMNS", "DECODERS", "Boxes", "ClassMap", "Ctc", "Ranking", "Value", "decoder_named"]
+__all__ = ["COLUMNS", "DECODERS", "Boxes", "ClassMap", "Ctc", "Ranking", "Value", "check_names", "decoder_named"]
 
 _CORNERS = ("xyxy", "yxyx", "xywh", "cxcywh")
 COLUMNS = ("classes", "objectness", "score-label")
@@ -284,6 +284,28 @@ def decoder_named(text: str, argument: str = "decode") -> Decode:
     """
     found: Decode = named(text, DECODERS, argument)
     return found
+
+
+def check_names(decode: Decode, names: Sequence[str], argument: str = "decode") -> None:
+    """Check that outputs have the names that a decoder reads, if it is one of those that ship.
+
+    Args:
+        decode: the decoder, or a function with it as `__wrapped__`.
+        names: of the outputs.
+        argument: the name of the argument for error messages.
+
+    Raises:
+        ArgumentError: there is no such output, or several where the decoder names none.
+    """
+    decode = getattr(decode, "__wrapped__", decode)
+    if not isinstance(decode, (Boxes, ClassMap, Ctc, Ranking, Value)):
+        return
+    read = [getattr(decode, name, "") for name in ("output", "boxes", "scores", "labels", "count", "length")]
+    left, missing = [one for one in names if one not in read], [one for one in read if one and one not in names]
+    if missing:
+        raise ArgumentError(f"{argument}: expected an output {missing[0]!r}, got {', '.join(names)}")
+    if not any(read[:2]) and len(left) != 1:
+        raise ArgumentError(f"{argument}: expected output=NAME, one of {', '.join(left) or 'none'}, got none")
 
 
 def _named(outputs: Outputs, name: str) -> NDArray[Any]:

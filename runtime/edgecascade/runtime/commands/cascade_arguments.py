@@ -186,7 +186,10 @@ def _one_sentence(decode: Decode | None) -> Decode | None:
         except Exception as error:
             raise ArgumentError(f"--decode: it raised {type(error).__name__}: {first_line(error)}") from error
 
-    return decode and decoded
+    if decode is None:
+        return None
+    vars(decoded)["__wrapped__"] = decode
+    return decoded
 
 
 def _outbox(path: str | None) -> Outbox | None:
