@@ -74,9 +74,9 @@ def _add_output_arguments(group: Any) -> None:
     """Add the arguments that say which outputs answers have, and what reads and compares them, to a group."""
     outputs = "Outputs to add to the answers, such as an embedding (default: none, or all of a general task)."
     rare(group.add_argument("--outputs", metavar="A,B", help=outputs))
-    decode = "What reads outputs of a general task: a decoder, or FILE.py:NAME of yours."
+    decode = "What reads outputs: a decoder, or FILE.py:NAME (--remote-decode: the remote's)."
     group.add_argument("--decode", metavar="NAME", help=decode)
-    group.add_argument("--remote-decode", metavar="NAME", help="The same for the remote (default: as --decode).")
+    rare(group.add_argument("--remote-decode", metavar="NAME", help="The same for the remote (default: as --decode)."))
     agreement = "FILE.py:NAME of a function of both results, from 0 to 1, by which --audit compares them."
     rare(group.add_argument("--agreement", metavar="NAME", help=agreement))
 
