@@ -372,7 +372,7 @@ def _warnings(outcomes: Outcomes) -> Iterator[str]:
     for name, value in (("local model", local), ("remote", remote)):
         if (value == value[0]).all():
             yield (
-                f"all answers of the {name} have the value {float(value[0]):g}: check its outputs, the decoder and the "
+                f"all answers of the {name} have the value {float(value[0]):g}: check its outputs, --decode and the "
                 "verifier"
             )
     if np.array_equal(local, remote):

@@ -12,7 +12,7 @@ They need numpy alone, and run on the device as in calibration.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -286,7 +286,7 @@ def decoder_named(text: str, argument: str = "decode") -> Decode:
     return found
 
 
-def check_names(decode: Decode, names: Sequence[str], argument: str = "decode") -> None:
+def check_names(decode: Decode, names: Collection[str], argument: str = "decode") -> None:
     """Check that outputs have the names that a decoder reads, if it is one of those that ship.
 
     Args:
