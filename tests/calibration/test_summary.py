@@ -60,8 +60,8 @@ def test_advice_reports_a_weak_local_model() -> None:
 
 def test_a_local_model_that_meets_the_aim_is_not_called_too_weak() -> None:
     """However many inputs the remote would answer better."""
-    score = np.linspace(-1, 1, 1000)
-    local, remote = RNG.random(1000) < 0.3, RNG.random(1000) < 0.9
+    rng, score = np.random.default_rng(1), np.linspace(-1, 1, 1000)
+    local, remote = rng.random(1000) < 0.3, rng.random(1000) < 0.9
     for aim, weak in ((0.1, False), (0.8, True)):
         advice = "; ".join(plan_task(score, local, remote, LeastOffload(aim)).policy.advice)
         assert ("nothing will be forwarded: the local model alone meets the aim" in advice) is not weak
