@@ -1,6 +1,6 @@
 """Calibrate two chat endpoints on prompts with known answers, and serve both as one endpoint.
 
-pip install 'edgecascade[cpu,calibration,export,gateway]'
+pip install 'edgecascade[calibration,gateway]'
 python chat_gateway.py prompts.jsonl http://127.0.0.1:8080/v1 http://HOST:8080/v1    # such as two llama.cpp servers
 """
 

@@ -132,6 +132,13 @@ def fake_endpoint(reply: Respond) -> Iterator[FakeEndpoint]:
                 self.wfile.write(found.body if found.whole else found.body[: len(found.body) // 2])
             self.close_connection = not found.whole
 
+        def do_GET(self) -> None:
+            body = json.dumps({"object": "list", "data": [{"id": "small-1"}, {"id": "large-1"}]}).encode()
+            self.send_response(200 if self.path == "/v1/models" else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
         def log_message(self, *_: Any) -> None:
             pass
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -92,10 +93,15 @@ def unlike_calibration(document: ChatDocument, request: Mapping[str, Any]) -> tu
         request: the fields of the request.
 
     Returns:
-        Names of fields, in order; `turns` for another sequence of roles; `content` for anything but text.
+        Names of fields, in order; `turns` for another sequence of roles; `content` for anything but text. Another bound
+        of the tokens counts only where it can change those that the score reads: if one of the two is not above
+        `score.whole`.
     """
     known, given = _telling(document.fields), _telling(request)
     found = sorted(name for name in {*known, *given} if known.get(name) != given.get(name))
+    limits = [fields.get("max_tokens", math.inf) for fields in (known, given)]
+    if "max_tokens" in found and all(isinstance(one, int | float) and one > document.score.whole for one in limits):
+        found.remove("max_tokens")
     messages = [one for one in request.get("messages") or () if isinstance(one, Mapping)]
     if tuple(str(one.get("role")) for one in messages) not in document.turns:
         found.append("turns")

@@ -141,6 +141,15 @@ def test_closing_ends_requests_under_way(serve: Serve) -> None:
         endpoint.ask([{"role": "user", "content": "Hi"}])
 
 
+def test_a_server_that_wants_a_model_is_told_with_its_models(serve: Serve) -> None:
+    """Only where none was named."""
+    servers = serve(small), serve(lambda _: refusal(404, "The model None does not exist"))
+    with pytest.raises(ExportError, match=r"no model was named, which --remote-model does; it has small-1, large-1"):
+        asked_of(servers)
+    with pytest.raises(ExportError, match=r"^remote: HTTP 404: The model None does not exist( \(.*)?$"):
+        asked_of(servers, remote={"model": "m"})
+
+
 def test_the_same_prompt_twice_is_asked_once(serve: Serve) -> None:
     """Both places get the reply."""
     servers = serve(small), serve(large)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chat_files import SOME, chat_document
 from edgecascade.calibration import AdvantageTable, TaskRule, decide_task
-from edgecascade.chat.decision import ChatRule
+from edgecascade.chat.decision import ChatRule, unlike_calibration
 from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.document import ChatScore, ScoreCalibration
 from edgecascade.types.platt import Platt
@@ -51,3 +51,25 @@ def test_a_reply_without_tokens_is_forwarded() -> None:
 def test_a_threshold_can_keep_or_forward_everything(threshold: float) -> None:
     """It takes the place of the document's."""
     assert {ChatRule(chat_document(), threshold)([score]).forward for score in (-5.0, -0.1)} == {threshold > 0}
+
+
+@pytest.mark.parametrize(
+    ("calibrated", "given", "unlike"),
+    [
+        (256, 1024, ()),
+        (256, None, ()),
+        (None, 65, ()),
+        (64, 64, ()),
+        (256, 64, ("max_tokens",)),
+        (16, 256, ("max_tokens",)),
+    ],
+)
+def test_a_bound_counts_where_it_can_change_the_tokens_that_are_scored(
+    calibrated: int | None, given: int | None, unlike: tuple[str, ...]
+) -> None:
+    """A reply of more than 64 tokens is scored by its first 32, wherever it ends."""
+    document = chat_document(score=ChatScore("mean"), fields={"max_tokens": calibrated})
+    for name in ("max_tokens", "max_completion_tokens"):
+        request = {"messages": [{"role": "user", "content": "Hi"}], name: given}
+        assert unlike_calibration(document, request) == unlike
+    assert unlike_calibration(document, {**request, name: "many"}) == ("max_tokens",)

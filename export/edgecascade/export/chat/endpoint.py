@@ -10,6 +10,7 @@ import json
 import math
 import ssl
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ _MARGIN, _PER_TOKEN, _WIDTH = 16384, 2048, 16  # values of a reply, those for ea
 _ENDPOINT = "/chat/completions"
 _FRAME = 64  # tokens that a chat template may put around a message
 _UNKNOWN_FIELD = ("400", "422", "501")  # statuses for a field that a server does not take
+_NO_MODEL = ("400", "404", "422")  # statuses of servers that want a model's name
+_TO_LIST, _LISTED = 5.0, 6  # seconds for a server to list its models, and how many of them are told
 _MILLION = 1_000_000
 _LONGEST = 200  # characters of a model's name
 _GIVING = "a local endpoint must give log-probabilities, as llama.cpp, vLLM and Ollama (0.12.11 or newer) do"
@@ -128,7 +131,7 @@ class AskedEndpoint:
             except TimeoutError as error:
                 raise RemoteUnreachable(f"{self.side}: no reply within {self._timeout:g} s", retry=False) from error
             except RemoteError as error:
-                error.args = (self._in_words(error),)
+                error.args = (f"{self._in_words(error)}{self._unnamed(client, path, error)}",)
                 raise
 
     def cost(self, messages: Sequence[Mapping[str, Any]], reply: ChatReply) -> float:
@@ -227,6 +230,20 @@ class AskedEndpoint:
             cut_off=choice.get("finish_reason") == "length",
             request=self.request,
         )
+
+    def _unnamed(self, client: HttpClient, path: str, error: RemoteError) -> str:
+        """Return what to do about a refusal for want of a model's name, with the names that the server knows."""
+        refused = isinstance(error, RemoteRefusal) and error.status in _NO_MODEL and "model" in str(error).lower()
+        if self.model is not None or not refused:
+            return ""
+        names: list[str] = []
+        with suppress(RemoteError, TimeoutError, TypeError, KeyError, AttributeError):
+            where = path.replace(_ENDPOINT, "/models", 1)
+            deadline = Deadline.after(_TO_LIST)
+            found = client.request("GET", where, None, self._headers, deadline).json(values=_MARGIN, deadline=deadline)
+            names = [str(one["id"])[:_LONGEST] for one in found["data"]]
+        known = f"; it has {', '.join(names[:_LISTED])}{', ...' if len(names) > _LISTED else ''}" if names else ""
+        return f"; no model was named, which --{self.side}-model does{known}"
 
     def _in_words(self, error: RemoteError) -> str:
         """Return an error with the name of the side, and with advice where the server refuses a field."""
