@@ -333,12 +333,19 @@ def test_a_missing_package_is_reported_with_its_extra_in_python_too(
 
 
 @pytest.mark.parametrize(
-    ("part", "package", "extra"),
-    [("runtime.cascade", "onnxruntime", "cpu"), ("export", "onnx", "export"), ("calibration", "scipy", "calibration")],
+    ("take", "package", "extra"),
+    [
+        ("from edgecascade import Cascade", "onnxruntime", "cpu"),
+        ("from edgecascade.export import calibrate", "onnx", "export"),
+        (
+            "from edgecascade.calibration import fit_temperature as fit; fit([[1.0, 0.0]] * 9, [0] * 9)",
+            "scipy",
+            "calibration",
+        ),
+    ],
 )
-def test_a_part_says_what_it_needs_when_it_is_imported(part: str, package: str, extra: str) -> None:
+def test_a_part_says_what_it_needs_when_it_is_imported(take: str, package: str, extra: str) -> None:
     """The error names the extra of the part."""
-    take = "from edgecascade import Cascade" if part == "runtime.cascade" else f"import edgecascade.{part}"
     code = f"import sys\nsys.modules[{package!r}] = None\n{take}"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.returncode == 1

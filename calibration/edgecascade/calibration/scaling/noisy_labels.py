@@ -24,6 +24,7 @@ from edgecascade.calibration.scaling.temperature import bounded, fit_temperature
 from edgecascade.calibration.weights import effective_size, normalised, weighted_mean
 from edgecascade.types.document import LabelNoise
 from edgecascade.types.estimate import Estimate
+from edgecascade.types.extras import naming_extras
 
 __all__ = ["fit_temperature_and_noise"]
 
@@ -269,6 +270,7 @@ def _end(likelihood: _Likelihood, inverse: float, rows: _Rows, cut: _Cut) -> flo
 
 def _root(of: Callable[[float], float], low: float, high: float) -> float:
     """Return where a function of rho is 0, between two at which it has opposite signs."""
-    from scipy.optimize import brentq
+    with naming_extras():
+        from scipy.optimize import brentq
 
     return float(np.exp(brentq(lambda log_rho: of(float(np.exp(log_rho))), np.log(low), np.log(high), xtol=1e-9)))

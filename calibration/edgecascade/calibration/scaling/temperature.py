@@ -34,6 +34,7 @@ from edgecascade.calibration.weights import normalised, weighted_mean
 from edgecascade.types.document import Calibration
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate
+from edgecascade.types.extras import naming_extras
 from edgecascade.types.softmax import softmax
 
 __all__ = [
@@ -162,7 +163,8 @@ def interval_from_rows(
     temperature: float, slope: NDArray[np.float64], curvature: NDArray[np.float64], share: NDArray[np.float64]
 ) -> tuple[float, float]:
     """Return the interval of `temperature_interval` from the derivatives of each row's loss [n] in 1 / T."""
-    from scipy.special import stdtrit
+    with naming_extras():
+        from scipy.special import stdtrit
 
     squares = (share * slope) ** 2
     variance = max(float(squares.sum()), float(share**2 @ curvature)) + float(squares.max())
@@ -253,7 +255,8 @@ def bounded(penalised: Callable[[float], float], distance: float) -> float:
 
     The search goes down from a typical distance of logits, so that single rows with much larger ones do not matter.
     """
-    from scipy.optimize import minimize_scalar
+    with naming_extras():
+        from scipy.optimize import minimize_scalar
 
     first = -float(np.log(distance))
     losses = [penalised(first)]

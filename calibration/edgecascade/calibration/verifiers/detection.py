@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgecascade.calibration.verifiers.pairs import paired
 from edgecascade.types.detections import Detections
 from edgecascade.types.errors import CalibrationError
+from edgecascade.types.extras import naming_extras
 
 __all__ = ["BoxF1", "BoxOverlap", "box_iou"]
 
@@ -109,7 +110,8 @@ def _f1(weight: NDArray[np.float64]) -> float:
     """Return twice the largest sum of a one-to-one assignment, divided by the numbers of boxes on both sides."""
     if sum(weight.shape) == 0:
         return 1.0
-    from scipy.optimize import linear_sum_assignment
+    with naming_extras():
+        from scipy.optimize import linear_sum_assignment
 
     pairs = linear_sum_assignment(weight, maximize=True)
     return min(1.0, float(2 * weight[pairs].sum() / sum(weight.shape)))
