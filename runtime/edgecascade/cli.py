@@ -164,8 +164,16 @@ class _Parser(ArgumentParser):
         self.given = sys.argv[1:] if args is None else args
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._meant(unknown)}")
         return found, unknown
+
+    def _meant(self, unknown: Sequence[str]) -> str:
+        """Return the options that an unknown one is like."""
+        from difflib import get_close_matches
+
+        name = next((one.partition("=")[0] for one in unknown if one.startswith("--")), "")
+        likely = get_close_matches(name, self._option_string_actions, n=2, cutoff=0.7) if name else []
+        return f"; did you mean {' or '.join(sorted(likely))}?" if likely else ""
 
     def error(self, message: str) -> NoReturn:
         """End with a message; it names unknown options, and says how to name a file that was taken for one."""

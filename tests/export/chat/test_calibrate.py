@@ -379,6 +379,30 @@ def test_fields_are_what_json_can_hold(value: str, capsys: pytest.CaptureFixture
         AskedEndpoint("remote", "http://127.0.0.1:1/v1", fields={"top_p": float(value)})
 
 
+def test_an_option_that_is_nearly_one_is_told_with_those_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    """Another is not; nothing is asked."""
+    given = [
+        "calibrate-chat",
+        "p.jsonl",
+        "--local",
+        "a",
+        "--remote",
+        "b",
+        "--judge",
+        "exact",
+        "-o",
+        "c",
+        "--max-loss",
+        "1",
+    ]
+    for wrong, meant in (("--header-file", {"--local-header-file", "--remote-header-file"}), ("--zzz", set[str]())):
+        with pytest.raises(SystemExit) as ended:
+            main([*given, wrong, "x"])
+        assert ended.value.code == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert {*re.findall(r"--[a-z-]+-file", said.partition(";")[2])} == meant
+
+
 def test_an_interruption_says_how_to_go_on(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C ends the command with 130; the same command asks for the rest only."""
     count = 0

@@ -231,7 +231,8 @@ def _report(written: CalibratedChat, arguments: Namespace) -> None:
     print(f"replies     {there} to {len(asked.local)} prompts, {asked.new} of them new; judged by {document.judge}")
     for side, one in (("local", document.local), ("remote", document.remote)):
         name = PurePath(one.reported).name if one.reported.startswith("/") else one.reported  # llama.cpp's is a path
-        print(f"{side:<12}{name or 'a model without a name'} at {one.url}")
+        place = f" at {one.url}" if one.url != name else ""  # the same for a GGUF file beside
+        print(f"{side:<12}{name or 'a model without a name'}{place}")
     print(planned.plan)
     if arguments.groups is not None and planned.plan.policy.groups is not None:
         print("\n".join(f"            {line}" for line in planned.plan.policy.groups.table()))
@@ -239,6 +240,7 @@ def _report(written: CalibratedChat, arguments: Namespace) -> None:
         print(line)
     print(f"wrote       {arguments.out}\nnext        edgecascade inspect {quote(arguments.out)}")
     print(f"            {_gateway(arguments)}")
+    print(f"            edgecascade bench chat {quote(arguments.out)} --data OTHER-PROMPTS.jsonl    # on other prompts")
 
 
 def _gateway(arguments: Namespace) -> str:
