@@ -186,7 +186,8 @@ def exact_p_value(worse: int, better: int, n: int, bound: float) -> float:
     """Return the exact p-value of "the mean loss is above the bound" for losses of -1, 0 and 1.
 
     The unconditional test of non-inferiority for matched pairs (Hsueh, Liu and Chen, Biometrics 57, 2001),
-    with the rate of disagreement held to a confidence interval (Berger and Boos, JASA 89, 1994).
+    with the rate of disagreement held to a confidence interval (Berger and Boos, JASA 89, 1994). The interval depends
+    on the counts: a p-value of about 0.5 or more may fall by a few hundredths with one more loss.
 
     Args:
         worse: number of inputs with loss 1.
