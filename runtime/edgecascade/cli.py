@@ -153,7 +153,7 @@ class _Parser(ArgumentParser):
     given: Sequence[str] = ()
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"formatter_class": _Formatter, "add_help": False, **options})
+        super().__init__(**{"formatter_class": _Formatter, "add_help": False, "allow_abbrev": False, **options})
         self._positionals.title = "arguments"
         self.add_argument("-h", "--help", action="help", help="Show this help and exit.")
         text = "Show this help with the rare options and exit."
@@ -179,9 +179,9 @@ class _Parser(ArgumentParser):
         """End with a message; it names unknown options, and says how to name a file that was taken for one."""
         known = [option for action in self._actions for option in action.option_strings]
         options = [one.partition("=")[0] for one in self.given if one.startswith("--") and one != "--"]
-        unknown = [one for one in options if not any(option.startswith(one) for option in known)]
+        unknown = [one for one in options if one not in known]
         if unknown and "required" in message:
-            message = f"{message}; unrecognized arguments: {' '.join(unknown)}"
+            message = f"{message}; unrecognized arguments: {' '.join(unknown)}{self._meant(unknown)}"
         taken = next((one for one in self.given if one.startswith("-") and os.path.exists(one)), None)
         super().error(
             message if taken is None else f"{message}; for the file {taken} write ./{taken}, or put -- before it"

@@ -103,6 +103,10 @@ def test_a_cascade_sends_headers_to_an_address(file: Path, serve: Any, recording
     for remote in others:
         with pytest.raises(ArgumentError, match="headers: expected with an address as remote, got"):
             Cascade.load(file, remote=remote, headers=headers)
+    wrong: tuple[Any, ...] = ("Authorization: Bearer secret", [("A", "b")], {"A": "b\n"}, {"A": 5}, {1: "b"})
+    for given in wrong:
+        with pytest.raises(ArgumentError, match=r"^headers: expected a mapping"):
+            Cascade.load(file, remote=server.address, headers=given)
 
 
 def test_a_transient_error_leaves_binary_support_unknown(

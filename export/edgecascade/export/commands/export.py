@@ -251,7 +251,7 @@ def execute(arguments: Namespace) -> int:
     task = "--task TASK " if arguments.outputs else ""
     rest = "--remote REMOTE --data DATA --offload-rate 0.2 -o FILE"
     print(f"next        edgecascade calibrate {quote(str(out))} {task}{rest}")
-    print(f"            edgecascade serve {quote(str(out))}    # if it is the remote")
+    print(f"            edgecascade serve {quote(str(out))} --name {quote(out.stem)}    # if it is the remote")
     return 0
 
 
@@ -396,6 +396,10 @@ def _load(arguments: Namespace) -> tuple[ModelProto, bytes | None]:
             model = keep_outputs(model, arguments.outputs)
         takes_text = model_inputs(open_session(source), source).text is not None
         return model, (Path(source).parent / TOKENIZER).read_bytes() if takes_text else None
+    if ":" not in source:
+        raise ExportError(
+            f"source: expected an ONNX file, FILE.py:NAME, a folder that exists or hf:NAME, got {source!r}"
+        )
     if (arguments.shape is None) == (arguments.example is None):
         raise ExportError("--shape: a torch module needs the shape of one input, such as --shape 3,96,96, or --example")
     module = load_torch_module(source, arguments.weights)
@@ -419,6 +423,8 @@ def _names(arguments: Namespace, model: ModelProto) -> tuple[str, ...]:
         raise ExportError(
             f"--names: expected {classes or '2 or more'} class names, got {len(names)}: {some_names(names)}"
         )
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ExportError(f"--names: expected a name of its own for each class, got {twice[0]!r} twice")
     return names
 
 

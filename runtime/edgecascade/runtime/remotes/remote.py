@@ -380,12 +380,14 @@ def connect(
     Raises:
         ModelFileError: the file is missing, or has no such output.
         ArgumentError: the address is neither that of chat completions nor that of an Open Inference Protocol v2 model,
-            or there are headers and no address.
+            or there are headers and no address, or they are not lines of text.
         ModuleNotFoundError: the address is grpc://, and the `grpc` extra is not installed.
     """
     address = os.fspath(remote) if isinstance(remote, (str, os.PathLike)) else ""
     if headers and "://" not in address:
         raise ArgumentError(f"headers: expected with an address as remote, got {address or type(remote).__name__}")
+    if headers and not (isinstance(headers, Mapping) and all(map(_is_line, (*headers, *headers.values())))):
+        raise ArgumentError("headers: expected a mapping from names to values, each a line of text, got something else")
     if remote is None:
         return None
     if isinstance(remote, (str, os.PathLike)):
@@ -404,6 +406,10 @@ def connect(
     raise ArgumentError(
         f"remote: expected an address, an ONNX file, a function or a Remote, got {type(remote).__name__}"
     )
+
+
+def _is_line(text: Any) -> bool:
+    return isinstance(text, str) and text.isprintable()
 
 
 def _server(address: str, output: str | None, headers: Mapping[str, str]) -> Remote:

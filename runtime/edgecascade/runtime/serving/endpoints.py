@@ -249,7 +249,7 @@ class _Endpoints:
         """Return name and model of an address."""
         name = request.path_params["name"]
         if name not in self._models:
-            raise HTTPException(404, f"the model's name: expected {', '.join(self._models)}, got another")
+            raise HTTPException(404, f"/v2/models/NAME: expected {', '.join(self._models)} as NAME, got another")
         return name, self._models[name]
 
 
