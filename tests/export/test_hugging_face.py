@@ -44,9 +44,9 @@ COMMIT = "0" * 40
 NAMES = {0: "negative", 1: "neutral", 2: "positive"}
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Seed the weights, so that they are the same on every run."""
+    """Seed the weights, so that they are the same on every run, whichever tests run before."""
     torch.manual_seed(0)
 
 
@@ -75,6 +75,7 @@ def _logits(model: Any, tokenizer: Any, sentences: list[str], padding: bool = Tr
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
     """Return a folder with `body.onnx`, its tokenizer and `local.onnx`, calibrated on 400 sentences; and the model."""
+    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("text")
     model, tokenizer = _text_model(folder / "bert", "BertForSequenceClassification")
     assert main(["export", str(folder / "bert"), "-o", str(folder / "body" / "body.onnx")]) == 0
