@@ -64,10 +64,10 @@ class LlmTask:
 
 
 TASKS = (
-    LlmTask("arithmetic/3_digit_subtraction", "open", 12, selection=50, most=120, knowledge=False),
-    LlmTask("arithmetic/4_digit_addition", "open", 12, selection=20, most=60, knowledge=False),
+    LlmTask("arithmetic/3_digit_subtraction", "open", 12, selection=100, most=240, knowledge=False),
+    LlmTask("arithmetic/4_digit_addition", "open", 12, selection=40, most=120, knowledge=False),
     LlmTask("general_knowledge", "words", 24, selection=20, most=64, knowledge=True),
-    LlmTask("hindu_knowledge", "words", 24, selection=20, most=60, knowledge=True),
+    LlmTask("hindu_knowledge", "words", 24, selection=50, most=169, knowledge=True),
 )
 
 
