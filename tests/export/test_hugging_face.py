@@ -438,3 +438,18 @@ def test_the_tokenizer_of_another_model_is_not_replaced(
     (tmp_path / "local.onnx").touch()
     assert main(arguments) == 0
     assert (tmp_path / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+
+
+def test_a_tokenizer_in_the_way_is_found_before_the_remote_is_asked(
+    text: tuple[Path, Any, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command does not get as far as the remote, which is away; without it, both files are named as written."""
+    folder, _, _ = text
+    command = ["calibrate", str(folder / "body" / "body.onnx"), "--data", str(folder / "data.npz")]
+    command += ["--offload-rate", "0.2", "-o", str(tmp_path / "local.onnx"), "--remote"]
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert main([*command, "http://127.0.0.1:1/v2/models/large"]) == 2
+    assert "tokenizer.json" in capsys.readouterr().err
+    (tmp_path / "tokenizer.json").unlink()
+    assert main([*command, str(folder / "remote.npy")]) == 0
+    assert "local.onnx, with tokenizer.json beside it" in capsys.readouterr().out

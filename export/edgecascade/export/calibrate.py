@@ -22,7 +22,7 @@ from edgecascade.export.graph import first_sides, load_model, open_model, save_m
 from edgecascade.export.logits import LogitsSource, find_logits, kind_of, logits_of, recognise_scores
 from edgecascade.export.parity import Parity, check_parity, check_source, choose_golden, expected_decisions, shuffled
 from edgecascade.export.scores import mixes_inputs, tensor_scores
-from edgecascade.export.writing import refuse_same, write_tokenizer
+from edgecascade.export.writing import check_tokenizer, refuse_same, write_tokenizer
 from edgecascade.runtime.batch import Batch, are_sentences, concatenated, size
 from edgecascade.runtime.engine import open_session, read_classifier
 from edgecascade.runtime.text import TextInput, text_input
@@ -34,6 +34,7 @@ from edgecascade.types.document import (
     AskedChat,
     CascadeDocument,
     SourceRecord,
+    TextPreprocessing,
     read_preprocessing,
 )
 from edgecascade.types.errors import ExportError
@@ -48,6 +49,7 @@ __all__ = [
     "calibrate",
     "calibrated",
     "check_labels",
+    "check_text",
     "fold_plan",
     "inner_body",
     "write_cascade",
@@ -442,6 +444,29 @@ def _document(
 
 def _text_input(body: Body) -> TextInput | None:
     return text_input(open_model(body.model), body.path)
+
+
+def check_text(model: ModelProto, path: str | os.PathLike[str], out: str | os.PathLike[str]) -> str | None:
+    """Check, before a model runs, that its tokenizer can lie beside a file that is to be made of it.
+
+    Args:
+        model: The body.
+        path: Its file; the tokenizer lies beside it.
+        out: The file to write.
+
+    Returns:
+        The name of the tokenizer's file; None if the body does not take text.
+
+    Raises:
+        ExportError: Another model's tokenizer lies there.
+        ModelFileError: The body's tokenizer is missing or has changed.
+    """
+    preprocessing = read_preprocessing(_properties(model).get(PREPROCESSING_KEY), str(path))
+    if not isinstance(preprocessing, TextPreprocessing):
+        return None
+    text = TextInput(path, preprocessing)
+    check_tokenizer(text.name, text.content, out)
+    return text.name
 
 
 def _properties(model: ModelProto) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgecascade.types.errors import ExportError
 
-__all__ = ["check_out", "move", "refuse_same", "temporary", "write_tokenizer", "write_whole"]
+__all__ = ["check_out", "check_tokenizer", "move", "refuse_same", "temporary", "write_tokenizer", "write_whole"]
 
 
 def check_out(path: str | os.PathLike[str], argument: str = "out") -> None:
@@ -87,8 +87,8 @@ def move(part: Any, place: Path) -> None:
     os.replace(part.name, place)
 
 
-def write_tokenizer(name: str, content: bytes, out: str | os.PathLike[str]) -> None:
-    """Write a tokenizer beside a model that is to be written.
+def check_tokenizer(name: str, content: bytes, out: str | os.PathLike[str]) -> None:
+    """Check that a tokenizer can be written beside a model that is to be written.
 
     Raises:
         ExportError: the model would be a new file in a folder with another tokenizer, which another model needs.
@@ -96,4 +96,9 @@ def write_tokenizer(name: str, content: bytes, out: str | os.PathLike[str]) -> N
     file = Path(out).parent / name
     if file.exists() and not Path(out).exists() and file.read_bytes() != content:
         raise ExportError(f"out: expected a folder without the {name} of another model, got {file.parent}")
-    write_whole(content, file)
+
+
+def write_tokenizer(name: str, content: bytes, out: str | os.PathLike[str]) -> None:
+    """Write a tokenizer beside a model that is to be written; raises what `check_tokenizer` does."""
+    check_tokenizer(name, content, out)
+    write_whole(content, Path(out).parent / name)

@@ -19,7 +19,7 @@ from edgecascade.calibration.commands.arguments import add_plan_arguments, objec
 from edgecascade.calibration.commands.outputs import add_kind_argument
 from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
 from edgecascade.cli import rare
-from edgecascade.export.calibrate import Calibrated, calibrate, check_labels
+from edgecascade.export.calibrate import Calibrated, calibrate, check_labels, check_text
 from edgecascade.export.chat.remote import KeptReplies, ask_chat
 from edgecascade.export.class_names import class_count, columns_by_name, labelled_as, model_names
 from edgecascade.export.commands.task_arguments import (
@@ -394,6 +394,7 @@ def _calibrate(arguments: Namespace) -> None:
     data = labelled_for(arguments, objective)
     expected = read_scores(arguments.expected) if arguments.expected else None
     model, found = load_model(arguments.body), {"output": arguments.logits, "kind": arguments.kind}
+    beside = check_text(model, arguments.body, arguments.out)
     said = None if is_chat(arguments.remote) else check_remote(arguments, data.inputs)
     source = find_logits(model, arguments.logits, arguments.kind)
     declared = None if arguments.logits else declared_classes(model)
@@ -427,7 +428,7 @@ def _calibrate(arguments: Namespace) -> None:
         **plan_options(arguments),
         **population,
     )
-    report(written, arguments.out, data, answers, by_group=arguments.groups is not None)
+    report(written, arguments.out, data, answers, by_group=arguments.groups is not None, beside=beside)
 
 
 def _labelled_as_model(
@@ -447,7 +448,13 @@ def _labelled_as_model(
 
 
 def report(
-    written: Calibrated, out: str, data: LabelledData, answers: RemoteAnswers, *, by_group: bool = False
+    written: Calibrated,
+    out: str,
+    data: LabelledData,
+    answers: RemoteAnswers,
+    *,
+    by_group: bool = False,
+    beside: str | None = None,
 ) -> None:
     """Print what was fitted, chosen, proved and written, and what comes next; and the accuracies by group.
 
@@ -457,6 +464,7 @@ def report(
         data: the calibration data, with the labels of the model.
         answers: those of the remote to it.
         by_group: whether to print the accuracies by group.
+        beside: the file that was written beside it, if any.
     """
     for line in (*_classes(written, data), *_about_remote((*answers.notes, *written.remote_notes))):
         print(line.replace("\n", "\\n"))  # of a name or a file: it must not look like another line
@@ -466,10 +474,12 @@ def report(
     print(written.plan)
     if by_group and written.plan.policy.groups is not None:
         print("\n".join(f"            {line}" for line in written.plan.policy.groups.table()))
-    report_file(written.parity, written.golden, out, remote=answers.address)
+    report_file(written.parity, written.golden, out, remote=answers.address, beside=beside)
 
 
-def report_file(parity: Parity, golden: int, out: str, decode: str = "", remote: str = _ADDRESS) -> None:
+def report_file(
+    parity: Parity, golden: int, out: str, decode: str = "", remote: str = _ADDRESS, *, beside: str | None = None
+) -> None:
     """Print what was proved and written, and what comes next.
 
     Args:
@@ -478,6 +488,7 @@ def report_file(parity: Parity, golden: int, out: str, decode: str = "", remote:
         out: the file.
         decode: options that `edgecascade run` needs for it, with a space before each.
         remote: the address of the remote to show.
+        beside: the file that was written beside it, if any.
     """
     print(
         f"parity      {parity.n} inputs agree on {', '.join(parity.providers)}; "
@@ -487,7 +498,8 @@ def report_file(parity: Parity, golden: int, out: str, decode: str = "", remote:
         print(f"            not compared, because they cannot run it here: {', '.join(parity.unusable)}")
     if golden:
         print(f"golden      {golden} calibration {'inputs travel' if golden > 1 else 'input travels'} in the file")
-    print(f"wrote       {out}\nnext        edgecascade inspect {quote(out)} --verify    # on the device")
+    print(f"wrote       {out}{f', with {beside} beside it' if beside else ''}")
+    print(f"next        edgecascade inspect {quote(out)} --verify    # on the device")
     print(f"            edgecascade run {quote(out)} INPUT ...{decode} --remote {remote}")
 
 

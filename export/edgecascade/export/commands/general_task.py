@@ -9,6 +9,7 @@ from shlex import quote
 from edgecascade.calibration.commands.arguments import objective_of, task_plan_options
 from edgecascade.calibration.commands.population import array_names, task_population_options
 from edgecascade.calibration.verifiers import verifier_named
+from edgecascade.export.calibrate import check_text
 from edgecascade.export.commands.calibrate import check_other_files, report_file
 from edgecascade.export.commands.task_arguments import TASKS, decoders_of, references_of, task_parts
 from edgecascade.export.graph import load_model
@@ -37,6 +38,7 @@ def calibrate_general(arguments: Namespace) -> None:
     if arguments.remote.endswith(".npy"):
         raise ExportError(f"--remote: expected an address or an ONNX file, got the saved scores {arguments.remote}")
     data, model = references_of(arguments, parts.verify, array_names(arguments)), load_model(arguments.body)
+    beside = check_text(model, arguments.body, arguments.out)
     options |= task_population_options(arguments, data.columns)
     remote = remote_of(arguments)
     assert remote is not None
@@ -60,7 +62,7 @@ def calibrate_general(arguments: Namespace) -> None:
             progress=progress,
             **options,
         )
-    _report(written, arguments)
+    _report(written, arguments, beside)
 
 
 def recalibrate_general(arguments: Namespace, task: TaskRecord) -> None:
@@ -106,7 +108,7 @@ def _refuse_those_of_classifiers(arguments: Namespace) -> None:
         raise ExportError(f"{flag(idle[0])}: expected outputs of classes with it, got a general task")
 
 
-def _report(written: CalibratedTask, arguments: Namespace) -> None:
+def _report(written: CalibratedTask, arguments: Namespace, beside: str | None = None) -> None:
     """Print what was fitted, chosen, proved and written, and what comes next."""
     task = written.document.task
     print(f"task        {task.name}: values by {task.verifier}, scores by {task.confidence}")
@@ -117,4 +119,4 @@ def _report(written: CalibratedTask, arguments: Namespace) -> None:
     decode = f" --decode {quote(used)}" if used else ""
     if arguments.remote_decode and arguments.remote_decode != arguments.decode:
         decode += f" --remote-decode {quote(arguments.remote_decode)}"
-    report_file(written.parity, written.golden, arguments.out, decode)
+    report_file(written.parity, written.golden, arguments.out, decode, beside=beside)
