@@ -52,6 +52,23 @@ def test_the_file_says_where_it_comes_from(folder: Path, suspects: SuspectsFile)
     assert {"score", "posterior", "flagged", "expert:small", "expert:small:given"} <= set(table)
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_the_next_command_runs_as_it_is_printed(
+    folder: Path, run: Run, capsys: pytest.CaptureFixture[str], shown: bool
+) -> None:
+    """It asks for what a person is to see exactly where the ids do not say it."""
+    arrays = loaded(folder / "outputs.npz")
+    if shown:
+        arrays["ids"] = np.array([f"a text, number {row}" for row in range(len(arrays["labels"]))])
+    np.savez("again.npz", allow_pickle=False, **arrays)
+    assert run("find", "again.npz", "--held-out", "held-out.npz", "-o", "again.parquet") == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("next"))
+    assert ("--data" in line) == (not shown)
+    words = ["images.npy" if word == "DATA" else word for word in line.split()[3:]]
+    assert run(*words) == 0
+    assert Path("review.html").exists()
+
+
 @pytest.mark.usefixtures("folder")
 def test_a_changed_file_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """A file of suspects whose columns were edited proves nothing, and another table is none."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from edgecascade.calibration.commands.clean.expert_files import (
     read_experts,
     sha256,
 )
+from edgecascade.calibration.commands.clean.media import open_inputs
 from edgecascade.calibration.commands.clean.plant import PlantedFile, read_planted
 from edgecascade.calibration.commands.clean.suspects_file import SuspectsFile, new_files, write_suspects
 from edgecascade.calibration.intervals import proportion
@@ -115,7 +117,7 @@ def execute(arguments: Namespace) -> int:
         document = json.dumps(_document(file, found), allow_nan=False, indent=1)
         if arguments.json not in (None, "-"):
             Path(arguments.json).write_text(document + "\n", encoding="utf-8")
-    print(document if arguments.json == "-" else "\n".join(_lines(found, arguments.output)))
+    print(document if arguments.json == "-" else "\n".join(_lines(found, arguments.output, judged.ids)))
     return 0
 
 
@@ -204,7 +206,7 @@ def _disputed(suspects: Suspects) -> int:
     return int((suspects.score > 0).sum())
 
 
-def _lines(found: _Found, output: str) -> Iterator[str]:
+def _lines(found: _Found, output: str, ids: Sequence[str]) -> Iterator[str]:
     suspects, pool = found.suspects, found.pool
     rows = f"the {pool.n} judged rows, out of fold" if found.across_folds else f"{pool.n} held-out rows"
     yield f"judged     {suspects.n} rows, {suspects.classes} classes"
@@ -237,8 +239,17 @@ def _lines(found: _Found, output: str) -> Iterator[str]:
     else:
         yield f"           {_why_none(suspects)}"
     yield f"wrote      {output}: all rows, most suspect first"
-    design = "" if flagged else " --design all"
-    yield f"next       edgecascade clean review {output}{design} -o review.html"
+    data, design = "" if _shown_by(ids, suspects.n) else " --data DATA", "" if flagged else " --design all"
+    yield f"next       edgecascade clean review {quote(output)}{data}{design} -o review.html"
+
+
+def _shown_by(ids: Sequence[str], n: int) -> bool:
+    """Whether the ids alone say what there is to show for n rows."""
+    try:
+        open_inputs(None, ids, n)
+    except CalibrationError:
+        return False
+    return True
 
 
 def _why_none(suspects: Suspects) -> str:
