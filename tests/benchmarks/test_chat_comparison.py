@@ -278,6 +278,21 @@ def test_the_command_asks_what_is_missing_and_writes_the_page(
     assert [len(one.requests) for one in endpoints] == counts
 
 
+def test_endpoints_are_reached_as_they_are_now(
+    calibrated: list[str], endpoints: tuple[FakeEndpoint, FakeEndpoint]
+) -> None:
+    """At another address than the file's; and the remote alone through a proxy, which is away here."""
+    local, remote = endpoints
+    before = len(local.requests), len(remote.requests)
+    assert main([*calibrated, "--proxy", "http://127.0.0.1:1"]) != 0
+    assert len(local.requests) > before[0]
+    assert len(remote.requests) == before[1]
+    with fake_endpoint(large) as moved:
+        assert main([*calibrated, "--remote", f"{moved.url}?key=a"]) == 0
+        assert len(moved.requests) == 60
+    assert len(remote.requests) == before[1]
+
+
 def test_nothing_is_asked_about_what_cannot_be_judged_or_kept(
     calibrated: list[str], endpoints: tuple[FakeEndpoint, FakeEndpoint], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -299,6 +314,8 @@ def test_nothing_is_asked_about_what_cannot_be_judged_or_kept(
         ({4: "absent.jsonl"}, "absent.jsonl"),
         ({2: "{data}"}, "test.jsonl"),
         ({6: "{data}"}, "--data"),
+        ({7: "--remote", 8: "ftp://host/v1"}, "--remote"),
+        ({7: "--key", 8: "key.pem"}, "--key"),
     ],
 )
 def test_bad_input_ends_with_two(

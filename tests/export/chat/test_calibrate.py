@@ -260,8 +260,9 @@ def test_headers_are_written_nowhere(serve: Serve, tmp_path: Path, capsys: pytes
         assert {one["authorization"] for one in server.headers} == {f"Bearer {secret}"}
     written = [(tmp_path / name).read_text() for name in ("chat.json", "chat.replies.jsonl")]
     out = capsys.readouterr()
-    options = (f"--{side}-header-file {tmp_path / side}" for side in secrets)
-    assert f"edgecascade gateway {tmp_path / 'chat.json'} --port 8001 {' '.join(options)}\n" in out.out
+    options = " ".join(f"--{side}-header-file {tmp_path / side}" for side in secrets)
+    gateway = f"edgecascade gateway {tmp_path / 'chat.json'} --port 8001"
+    assert f"{gateway} {options} --remote '{servers[1].url}?...'\n" in out.out
     assert not re.search("secret", " ".join([*written, out.out, out.err]))
     assert read(tmp_path).remote.url == servers[1].url
 

@@ -21,9 +21,9 @@ from edgecascade.export.chat.endpoint import AskedEndpoint
 from edgecascade.export.chat.prompts import ChatPrompt, read_prompts
 from edgecascade.export.chat.replies import SIDES, Replies, RepliesToPrompt, read_replies
 from edgecascade.export.writing import refuse_same
-from edgecascade.runtime.commands.remote_arguments import headers_of
+from edgecascade.runtime.commands.remote_arguments import add_connection_arguments, headers_of, read_context
 from edgecascade.types.document import ChatDocument
-from edgecascade.types.errors import BenchmarkError, no_file
+from edgecascade.types.errors import ArgumentError, BenchmarkError, no_file
 
 __all__ = ["configure", "execute"]
 
@@ -52,11 +52,13 @@ def configure(parser: ArgumentParser) -> None:
         "asked, and their replies are added.",
     )
     for side in ("local", "remote"):
+        parser.add_argument(f"--{side}", metavar="URL", help=f"Address of the {side} endpoint (default: the file's).")
         parser.add_argument(
             f"--{side}-header-file",
             metavar="FILE",
             help=f"Headers for the {side} endpoint alone, one 'Name: value' a line.",
         )
+    add_connection_arguments(parser.add_argument)
     parser.add_argument(
         "--verify",
         action="store_true",
@@ -77,6 +79,8 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Ask what is missing, measure, write the report, and print the summary."""
+    if arguments.key and not arguments.cert:
+        raise ArgumentError("--key: expected with --cert, got no certificate for the key")
     document = _document(arguments.file)
     judge = verifier_named(document.judge, "judge")
     test = read_prompts(arguments.data)
@@ -157,14 +161,20 @@ def _verify(arguments: Namespace, document: ChatDocument, rows: ChatRows, path: 
 def _endpoint(arguments: Namespace, document: ChatDocument, side: str) -> AskedEndpoint:
     one = document.local if side == "local" else document.remote
     path = getattr(arguments, f"{side}_header_file")
-    return AskedEndpoint(
-        side,
-        one.url,
-        model=one.model,
-        fields=document.fields,
-        headers=headers_of([], path, f"--{side}-header-file"),
-        price=one.price,
-    )
+    secure = bool(arguments.ca or arguments.cert)
+    try:
+        return AskedEndpoint(
+            side,
+            getattr(arguments, side) or one.url,
+            model=one.model,
+            fields=document.fields,
+            headers=headers_of([], path, f"--{side}-header-file"),
+            price=one.price,
+            context=read_context(arguments) if secure else None,
+            proxy=arguments.proxy if side == "remote" else None,
+        )
+    except ArgumentError as error:
+        raise ArgumentError(str(error).replace(f"{side}:", f"--{side}:", 1)) from error
 
 
 def _command(arguments: Namespace) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -24,10 +25,11 @@ from edgecascade.export.chat.ask import Progress, missing
 from edgecascade.export.chat.calibrate import CalibratedChat, calibrate_chat, check_prompts, replies_beside
 from edgecascade.export.chat.endpoint import AskedEndpoint
 from edgecascade.export.chat.prompts import ChatPrompt, read_prompts
-from edgecascade.export.chat.replies import Replies
+from edgecascade.export.chat.replies import SIDES, Replies
 from edgecascade.export.writing import check_out, refuse_same
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import add_connection_arguments, headers_of, read_context
+from edgecascade.runtime.remotes.remote import shown
 from edgecascade.types.document import CHAT_SCORES, TokenPrice
 from edgecascade.types.errors import ArgumentError, ExportError
 
@@ -239,17 +241,22 @@ def _report(written: CalibratedChat, arguments: Namespace) -> None:
     for line in _money(written):
         print(line)
     print(f"wrote       {arguments.out}\nnext        edgecascade inspect {quote(arguments.out)}")
-    print(f"            {_gateway(arguments)}")
-    print(f"            edgecascade bench chat {quote(arguments.out)} --data OTHER-PROMPTS.jsonl    # on other prompts")
+    reached = _to_reach(arguments)
+    print(f"            {shlex.join(['edgecascade', 'gateway', arguments.out, '--port', '8001', *reached])}")
+    bench = ["edgecascade", "bench", "chat", arguments.out, "--data", "OTHER-PROMPTS.jsonl", *reached]
+    print(f"            {shlex.join(bench)}    # on other prompts")
 
 
-def _gateway(arguments: Namespace) -> str:
-    """Return the command that serves the pair, with what was given to reach it and is not in the file."""
-    words = ["edgecascade", "gateway", arguments.out, "--port", "8001"]
-    for name in ("local-header-file", "remote-header-file", "ca", "cert", "key"):
+def _to_reach(arguments: Namespace) -> list[str]:
+    """Return the options that were given to reach the endpoints and are not in the file, without secrets in them."""
+    words = []
+    for name in ("local-header-file", "remote-header-file", "proxy", "ca", "cert", "key"):
         if (value := getattr(arguments, name.replace("-", "_"))) is not None:
-            words += [f"--{name}", value]
-    return " ".join(map(quote, words))
+            words += [f"--{name}", shown(value)]
+    for side in SIDES:
+        if "?" in (address := getattr(arguments, side)) and "://" in address:
+            words += [f"--{side}", f"{shown(address)}?..."]
+    return words
 
 
 def _money(written: CalibratedChat) -> list[str]:
