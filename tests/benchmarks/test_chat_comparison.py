@@ -278,6 +278,20 @@ def test_the_command_asks_what_is_missing_and_writes_the_page(
     assert [len(one.requests) for one in endpoints] == counts
 
 
+def test_a_missing_package_of_the_router_is_named_before_anything_is_asked(
+    calibrated: list[str], endpoints: tuple[FakeEndpoint, FakeEndpoint], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Without --fit, nothing needs it, and the page has no column for the router."""
+    before = [len(one.requests) for one in endpoints]
+    monkeypatch.setattr("edgecascade.benchmarks.commands.chat.find_spec", lambda _: None)
+    assert main(calibrated) == 2
+    assert "scikit-learn" in capsys.readouterr().err
+    assert [len(one.requests) for one in endpoints] == before
+    at = calibrated.index("--fit")
+    assert main([*calibrated[:at], *calibrated[at + 2 :]]) == 0
+    assert ROUTER not in capsys.readouterr().out
+
+
 def test_endpoints_are_reached_as_they_are_now(
     calibrated: list[str], endpoints: tuple[FakeEndpoint, FakeEndpoint]
 ) -> None:

@@ -444,6 +444,9 @@ def test_the_light_install_is_enough(serve: Serve, tmp_path: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", code, missing, *given], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert read(tmp_path).calibration.n == N
+    look = [sys.executable, "-c", code, missing, "inspect", str(tmp_path / "chat.json")]
+    ran = subprocess.run(look, capture_output=True, text=True)
+    assert (ran.returncode, "remote" in ran.stdout) == (0, True), ran.stderr
     missing = f"{missing},scipy"
     command = [sys.executable, "-c", code, missing]
     ran = subprocess.run([*command, "calibrate-chat", "--help"], capture_output=True, text=True)

@@ -55,7 +55,7 @@ def chat_summary(result: ChatComparison) -> str:
     tables += [_subject_rows(result)] if result.subjects else []
     tables += [_goal_rows(result)]
     found = [*map(text_table, tables), task_summary(result.offload), "\n".join(_findings(result))]
-    return "\n\n".join(found)
+    return "\n\n".join(filter(None, found))
 
 
 def _sections(result: ChatComparison) -> Iterator[Section]:
@@ -107,11 +107,11 @@ def _ece_rows(result: ChatComparison) -> list[Row]:
 
 
 def _subject_rows(result: ChatComparison) -> list[Row]:
-    rows: list[Row] = [
-        ("subject", "n", "local (95 %)", "remote (95 %)", "gap, points", "area: plan", f"area: {ROUTER}")
-    ]
+    shown = {name: title for name, title in ((PLAN, "plan"), (ROUTER, ROUTER)) if name in result.subjects[0].areas}
+    head = ("subject", "n", "local (95 %)", "remote (95 %)", "gap, points")
+    rows: list[Row] = [(*head, *(f"area: {title}" for title in shown.values()))]
     for one in result.subjects:
-        areas = [_area_text(one.areas.get(name)) if name in one.areas else "" for name in (PLAN, ROUTER)]
+        areas = [_area_text(one.areas.get(name)) for name in shown]
         gap = fixed(one.gap, 1, 100, signed=True)
         rows.append((one.name, str(one.local.n), one.local.percent(), one.remote.percent(), gap, *areas))
     return rows

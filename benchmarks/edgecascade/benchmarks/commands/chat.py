@@ -7,6 +7,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 
 from edgecascade.benchmarks.chat import ChatComparison, ChatRows, chat_report, chat_rows, chat_summary, measure_chat
@@ -81,6 +82,8 @@ def execute(arguments: Namespace) -> int:
     """Ask what is missing, measure, write the report, and print the summary."""
     if arguments.key and not arguments.cert:
         raise ArgumentError("--key: expected with --cert, got no certificate for the key")
+    if arguments.fit and find_spec("sklearn") is None:
+        raise BenchmarkError("--fit: a router and a scorer are fitted with scikit-learn: pip install scikit-learn")
     document = _document(arguments.file)
     judge = verifier_named(document.judge, "judge")
     test = read_prompts(arguments.data)
