@@ -126,11 +126,13 @@ class _Handlers:
                 body = b"".join([piece async for piece in pieces])
                 return web.Response(body=body, headers=headers)
             response = web.StreamResponse(headers={**headers, "Cache-Control": "no-cache"})
-            await response.prepare(request)
-            async for piece in pieces:
-                await response.write(piece)
-            await response.write_eof()
-            return response
+            try:
+                await response.prepare(request)
+                async for piece in pieces:
+                    await response.write(piece)
+            except ConnectionError:  # the client has gone; a failure of an endpoint is a RemoteError or an event
+                self._cascade.cancelled()
+            return response  # aiohttp ends it; a client may close at the last event, which is not the last byte
 
     async def models(self, _: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [self._model()]})
@@ -211,8 +213,6 @@ async def _in_openais_form(request: web.Request, handler: _Handler) -> web.Strea
             "invalid_request",
             kept,
         )
-    except ConnectionError:  # the client has gone
-        raise
     except Exception:
         _LOG.exception("a request failed")
         return _error(500, "the gateway failed; its log says how", "internal_error")

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
 
 from chat_endpoints import HEAD, LAST, UNSURE, Fake, Gateway, answer, chunked, event, events_of, refusal, saying
 from edgecascade.chat.endpoint import Endpoint
@@ -241,6 +243,26 @@ def test_a_client_that_leaves_cancels_both_sides(fake: Any, gateway: Any, waits_
     if "remote" in waits_for:
         assert other.left.wait(5), "the remote did not see it"
     wait_until(lambda: found.metric("chat_cancelled_total") == 1)
+
+
+@pytest.mark.parametrize("call", ["write", "write_eof"])
+def test_a_client_that_has_gone_is_no_failure(
+    fake: Any, gateway: Any, call: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not when an event cannot be sent, nor at the end: clients close at the last event, a few bytes before it."""
+    found = gateway(fake(saying(["near"], UNSURE)), fake(saying(["afar"])))
+
+    async def gone(self: web.StreamResponse, *_: Any) -> None:
+        assert self.prepared
+        raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(web.StreamResponse, call, gone)
+        with contextlib.suppress(http.client.HTTPException, ConnectionError):
+            found.ask(stream=True)
+    assert caplog.records == []
+    assert found.metric("chat_cancelled_total") == (call == "write")
+    assert found.ask(stream=True).text() == "afar"
 
 
 def test_a_remote_that_answers_ends_the_local_reply(fake: Any, gateway: Any) -> None:
