@@ -96,7 +96,7 @@ def _enough(seen: Outcomes, right: Correct, curve: Sequence[OperatingPoint], eve
         next((rate for rate, one in zip(rates, behind, strict=True) if getattr(one, end) <= _NEAR), 1.0)
         for end in ("value", "low", "high")
     )
-    share = f"{near:.0%} ({low:.0%} to {high:.0%})"
+    share = f"{near:.0%} ({low:.0%} to {high:.0%})" if low < 1 else "everything"
     if near == 0:
         return f"the local model alone is within a point of {everything}"
     if near >= _TOO_WEAK:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from inspect import Parameter, isclass, signature
@@ -15,7 +15,7 @@ from edgecascade.types.errors import ArgumentError, EdgecascadeError, first_line
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["named", "own"]
+__all__ = ["like", "named", "own"]
 
 
 def named(text: str, known: Mapping[str, Callable[..., Any]], argument: str) -> Any:
@@ -41,6 +41,7 @@ def named(text: str, known: Mapping[str, Callable[..., Any]], argument: str) -> 
             return own(text, argument)
         raise ArgumentError(
             f"{argument}: expected {', '.join(sorted(known))}, or MODULE:NAME or FILE.py:NAME of your own, got {text!r}"
+            f"{like(name, known)}"
         )
     make = known[name]
     hints = get_type_hints(make.__init__ if isclass(make) else make)
@@ -80,7 +81,10 @@ def own(text: str, argument: str) -> Any:
     path = Path(where)
     sys.path.insert(0, str((path.parent if path.suffix == ".py" else Path()).resolve()))
     try:
-        found = getattr(_imported(path) if path.suffix == ".py" else import_module(where), name)
+        module = _imported(path) if path.suffix == ".py" else import_module(where)
+        if not hasattr(module, name):
+            raise ArgumentError(f"{argument}: expected a name in {where}, got {name!r}{like(name, vars(module))}")
+        found = getattr(module, name)
         found = found() if isclass(found) else found
     except EdgecascadeError:
         raise
@@ -100,6 +104,14 @@ def _imported(path: Path) -> ModuleType:
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def like(name: str, known: Iterable[str]) -> str:
+    """Return a question about the known name that is nearest to a name, or an empty text."""
+    from difflib import get_close_matches  # in an error only
+
+    near = get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _value(text: str, hint: Any, where: str) -> Any:

@@ -23,6 +23,7 @@ from onnx import ModelProto
 from edgecascade.export.graph import open_model
 from edgecascade.types.errors import ExportError, ParityError, cut, first_line, no_file
 from edgecascade.types.extras import naming_extras
+from edgecascade.types.named import like
 
 __all__ = ["export_torch", "load_torch_module", "quiet"]
 
@@ -218,6 +219,8 @@ def load_torch_module(source: str, weights: str | os.PathLike[str] | None = None
     sys.path.insert(0, str(folder.resolve()))
     try:
         file = _imported(path) if path.suffix == ".py" else import_module(module_name)
+        if not hasattr(file, name):
+            raise ExportError(f"source: cannot find {name!r} in {where}{like(name, vars(file))}")
         found = getattr(file, name)
     except (ImportError, AttributeError, SyntaxError) as error:
         raise ExportError(f"source: cannot find {name!r} in {where}: {error}") from error
