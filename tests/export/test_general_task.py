@@ -244,6 +244,10 @@ def test_labels_that_the_data_numbers_in_another_way_are_a_warning(
         out = ["--decode", boxes, "--verifier", verifier, "-o", str(folder / "out.onnx")]
         assert main([*command, *out]) == 0
         assert ("only the answers have 7, only the references 0;" in capsys.readouterr().out) is warned
+        measured = ["bench", "offload", str(folder / "out.onnx"), "--remote", str(folder / "large.onnx")]
+        measured += ["--data", str(folder / "test" / "boxes.json"), "--decode", boxes, "--out", str(folder / "report")]
+        assert main(measured) == 0
+        assert ("only the answers have 7, only the references 0;" in capsys.readouterr().out) is warned
 
 
 @pytest.mark.parametrize(
@@ -268,6 +272,32 @@ def test_the_usual_score_of_detections_is_read_where_the_decoder_reads_it(
     assert options_of(confidence_named(parts.confidence)) == options
     with pytest.raises(ExportError, match=r"^--confidence-function: expected one for detection, such as .*, got none"):
         task_parts(parser.parse_args(["--task", "detection", "--decode", "json:loads"]))
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ("max", {"columns": "classes", "transposed": True, "output": ""}),
+        ("min:empty=1", {"columns": "classes", "transposed": True, "output": "", "empty": 1.0}),
+        ("max:columns=objectness", {"columns": "objectness"}),
+    ],
+)
+def test_a_named_score_of_detections_is_read_there_too(given: str, options: dict[str, object]) -> None:
+    """Coordinates are no scores: `max` of all columns would be one. What the user says of the place stands."""
+    parser = ArgumentParser()
+    add_task_arguments(parser)
+    arguments = ["--task", "detection", "--decode", "boxes:transposed=yes", "--confidence-function", given]
+    named = confidence_named(task_parts(parser.parse_args(arguments)).confidence)
+    assert options_of(named) == {name: value for name, value in options.items() if value != ""}
+
+
+def test_answers_that_are_bare_outputs_name_the_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A verifier of numbers cannot read a model's outputs; --decode makes numbers of them."""
+    folder = detection_pair(tmp_path)
+    command = ["calibrate", str(folder / "body.onnx"), "--remote", str(folder / "large.onnx"), "--verifier", "number"]
+    command += ["--data", str(folder / "calibration" / "boxes.json"), "--confidence-function", "max:output=scores"]
+    assert main([*command, "--offload-rate", "0.4", "-o", str(folder / "out.onnx")]) == 2
+    assert "--decode" in capsys.readouterr().err
 
 
 def own_score(folder: Path) -> Path:

@@ -105,7 +105,7 @@ class PreparedTask:
             return measure_values(document, TaskValues(**{one.name: saved[one.name] for one in fields(TaskValues)}))
 
     def _run(self, part: Path) -> None:
-        found = task_values(
+        found, _ = task_values(
             self.cascade,
             check_task_data(self.cascade, self.test),
             self.test,

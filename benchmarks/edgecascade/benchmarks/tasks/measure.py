@@ -76,6 +76,7 @@ class TaskOffload:
         values: The rows behind all of it.
         served: The served run, or None.
         savings: Bytes and money, against always asking; None without a served run.
+        warning: What seems wrong with answers or references, such as labels that are numbered in two ways.
     """
 
     document: TaskDocument | ChatDocument
@@ -90,6 +91,7 @@ class TaskOffload:
     values: TaskValues
     served: Served | None = None
     savings: Savings | None = None
+    warning: str | None = None
 
     @property
     def local(self) -> Strategy:

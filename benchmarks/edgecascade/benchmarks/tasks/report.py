@@ -85,6 +85,7 @@ def task_findings(result: TaskOffload) -> tuple[str, ...]:
     """Return the mean values, the calibration error, what became of the plan, and the value of the order."""
     local, remote, cascade = result.local, result.remote, result.cascade
     return (
+        *([f"Warning: {result.warning}."] if result.warning else []),
         f"Alone, the local model's answers have a mean value of {local.accuracy.percent()} on {result.n} inputs, the "
         f"remote's {remote.accuracy.percent()}.",
         f"Forwarding {percent(cascade.offload.value)} of them gives {cascade.accuracy.percent()}{_gap_closed(result)}.",

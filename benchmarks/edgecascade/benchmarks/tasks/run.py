@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from edgecascade.benchmarks.stored import CHUNK
 from edgecascade.benchmarks.tasks.measure import TaskOffload, TaskValues, measure_values
 from edgecascade.calibration import Verifier
 from edgecascade.calibration.verifiers import verify
+from edgecascade.calibration.verifiers.pairs import labels_apart
 from edgecascade.export.data import ReferencedData
 from edgecascade.export.task.answers import RunnableBody, ask_for_outputs, runs_singly
 from edgecascade.runtime import Answer
@@ -79,7 +81,9 @@ def measure_task(
     """
     remote_decode = decode if remote_decode is None else remote_decode
     document = check_task_data(path, data)
-    v = task_values(path, document, data, remote=remote, verifier=verifier, decode=decode, remote_decode=remote_decode)
+    v, warning = task_values(
+        path, document, data, remote=remote, verifier=verifier, decode=decode, remote_decode=remote_decode
+    )
     results: list[Any] = []
 
     def seen(answer: Answer) -> None:
@@ -90,7 +94,8 @@ def measure_task(
     starts = range(0, len(data.references), CHUNK)
     chunks = answered(path, data.inputs, starts, remote=remote, deadline=deadline, options=options, seen=seen)
     served: Served = served_of(np.concatenate([rows for _, rows in chunks]), deadline)
-    return measure_values(document, v, (served, verify(verifier, results, data.references, model="cascade")), prices)
+    values = verify(verifier, results, data.references, model="cascade")
+    return replace(measure_values(document, v, (served, values), prices), warning=warning)
 
 
 def task_values(
@@ -102,8 +107,10 @@ def task_values(
     verifier: Verifier[Any],
     decode: Decode | None = None,
     remote_decode: Decode | None = None,
-) -> TaskValues:
+) -> tuple[TaskValues, str | None]:
     """Run a cascade file on all inputs, ask its remote about all of them, and verify both answers.
+
+    What seems wrong with answers or references comes with the values.
 
     Args:
         path: A cascade file.
@@ -141,7 +148,9 @@ def task_values(
             progress=progress,
         )
     decided = [one for _, one in found.results]
-    return TaskValues(
+    both_answers = [*(answer for answer, _ in found.results), *replies.results]
+    compared = getattr(verifier, "labels", True) is not False
+    values = TaskValues(
         score=found.score,
         confidence=_column(decided, "confidence").astype(np.float32),
         advantage=_column(decided, "advantage").astype(np.float32),
@@ -149,6 +158,7 @@ def task_values(
         local=local,
         remote=verify(verifier, replies.results, data.references, model="remote"),
     )
+    return values, labels_apart(both_answers, data.references) if compared else None
 
 
 def _column(decided: Sequence[Mapping[str, Any]], name: str) -> NDArray[Any]:

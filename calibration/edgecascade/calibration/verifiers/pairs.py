@@ -102,7 +102,10 @@ def verify(
         found: ArrayLike = verifier(answers, references)
         values = np.asarray(found, dtype=np.float64)
     except CalibrationError as error:
-        raise CalibrationError(str(error).replace("answers:", f"answers of the {model}:", 1)) from error
+        said = str(error).replace("answers:", f"answers of the {model}:", 1)
+        raw = len(answers) and isinstance(answers[0], dict)
+        cure = "; these are outputs: give what makes answers of them with decode (--decode)" if raw else ""
+        raise CalibrationError(f"{said}{cure}") from error
     except EdgecascadeError:
         raise
     except Exception as error:  # a user's own function may raise anything

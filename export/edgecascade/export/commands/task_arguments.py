@@ -68,7 +68,9 @@ TASKS: Mapping[str, Task] = {
 }
 _NONE = Task("", "", "")
 _OF_TASKS = ("verifier", "decode", "remote_decode", "reference", "images")
+_OF_SCORES = ("max", "mean", "min")  # confidence functions of the scores of detections
 _OF_TEXT = (CharacterAccuracy, ExactMatch, TokenF1, WordAccuracy)
+_PLACES = {"background", "column", "columns", "count", "output", "transposed"}  # their options that say where these are
 _SUCH_AS = {
     "confidence": "output:output=error,negate=yes, mean:output=scores,floor=0.25 or FILE.py:NAME of your own",
     "verifier": "scaled-error:scale=10, exact or FILE.py:NAME of your own",
@@ -183,8 +185,8 @@ def task_parts(arguments: Namespace) -> TaskParts:
     task = TASKS.get(arguments.task or "", _NONE)
     decode, remote_decode = decoders_of(arguments, arguments.task or "")
     confidence = arguments.confidence_function or task.confidence
-    if not confidence and isinstance(decode, Boxes):
-        confidence = _mean_score(decode)
+    if isinstance(decode, Boxes):
+        confidence = _of_boxes(confidence, decode)
     verifier = arguments.verifier or task.verifier
     for part, given in (("confidence", confidence), ("verifier", verifier)):
         if not given:
@@ -202,17 +204,24 @@ def task_parts(arguments: Namespace) -> TaskParts:
     )
 
 
-def _mean_score(boxes: Boxes) -> str:
-    """Return the text that names the mean score of the boxes that a decoder counts, before suppression."""
+def _of_boxes(confidence: str, boxes: Boxes) -> str:
+    """Return the text of a confidence function, told where the decoder finds scores if it does not say so itself.
+
+    Without one, it is the mean score of the boxes that the decoder counts, before suppression.
+    """
+    name, _, rest = (confidence or f"mean:floor={boxes.least:g}").partition(":")
+    given = dict(part.partition("=")[::2] for part in rest.split(",") if part)
+    if name not in _OF_SCORES or given.keys() & _PLACES:
+        return confidence
     beside = {} if boxes.scores else {"columns": boxes.columns, "transposed": "yes" if boxes.transposed else ""}
     options = {
         "output": boxes.scores or boxes.boxes,
-        "floor": f"{boxes.least:g}",
+        **given,
         "count": boxes.count,
         "background": "" if boxes.background is None else boxes.background,
         **beside,
     }
-    return "mean:" + ",".join(f"{name}={value}" for name, value in options.items() if value != "")
+    return f"{name}:" + ",".join(f"{option}={value}" for option, value in options.items() if value != "")
 
 
 def decoders_of(arguments: Namespace, task: str) -> tuple[Decode | None, Decode | None]:

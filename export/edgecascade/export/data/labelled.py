@@ -242,7 +242,10 @@ def _read_npz(
         also = "" if path.suffix == ".npz" else "; other data is read from .csv, .parquet, or a folder"
         raise ExportError(f"{path}: not an npz file of plain arrays: {reason}{also}") from error
     if "y" not in found or len(found.keys() - {"y", "names"}) == 0:
-        raise ExportError(f"{path}: expected the arrays `x` [n, ...] and `y` [n], got {sorted(found) or 'no arrays'}")
+        cure = "; for a general task, name it with --task, or its verifier" if "references" in found else ""
+        raise ExportError(
+            f"{path}: expected the arrays `x` [n, ...] and `y` [n], got {sorted(found) or 'no arrays'}{cure}"
+        )
     y, names = found.pop("y"), found.pop("names", np.empty(0, "U1"))
     others = {name: found.pop(name) for name in columns if name in found}
     known = {**found, **others}

@@ -254,11 +254,8 @@ def _decoded(outputs: Outputs, decode: Decode | None, argument: str, position: i
         return decode(outputs)
     except Exception as error:  # the application's own function
         given = ", ".join(f"{name} {list(array.shape)}" for name, array in outputs.items())
-        cure = (
-            ""
-            if argument == "decode"
-            else "; give what reads the remote's outputs with remote_decode (--remote-decode)"
-        )
+        whose = "the local model" if argument == "decode" else "the remote"
+        cure = f"; give what reads {whose}'s outputs with {argument} (--{argument.replace('_', '-')})"
         raise ExportError(
             f"{argument}: it raised {type(error).__name__} for input {position}, whose outputs are {given}: "
             f"{first_line(error)}{cure}"
