@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,10 +33,10 @@ ROOT = Path(__file__).parent.parent
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of the site, built strictly."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert (built.returncode, built.stdout, built.stderr) == (0, "", "")
+    assert (built.returncode, built.stdout, "WARNING" in built.stderr) == (0, "", False), built.stderr
     return folder
 
 
@@ -210,3 +211,12 @@ def _parsers(parser: Any) -> Iterator[Any]:
         if isinstance(action.choices, dict):
             for below in action.choices.values():
                 yield from _parsers(below)
+
+
+def test_examples_in_docstrings_are_shown_as_code(site: Path) -> None:
+    """Every prompt of Python is in a block of code."""
+    for page in (site / "reference").glob("*.html"):
+        text = re.sub(r"<pre.*?</pre>", "", page.read_text(), flags=re.DOTALL)
+        assert "<blockquote>" not in text, page.name
+        assert "&gt;&gt;&gt;" not in text, page.name
+    assert "&gt;&gt;&gt;" in (site / "reference" / "cleaning.html").read_text()
