@@ -278,6 +278,19 @@ def test_the_command_asks_what_is_missing_and_writes_the_page(
     assert [len(one.requests) for one in endpoints] == counts
 
 
+def test_a_repeated_prompt_counts_once(calibrated: list[str], tmp_path: Path, capsys: Any) -> None:
+    """As in the calibration: its reply is no further evidence. The first reference stands, and the rest are counted."""
+    data = Path(calibrated[4])
+    lines = data.read_text().splitlines(keepends=True)
+    again = json.dumps({**json.loads(lines[0]), "reference": "no", "subject": "c"})
+    data.write_text("".join([*lines, *lines[:20], f"{again}\n"]))
+    assert main(calibrated) == 0
+    assert "21 of 81 prompts repeat" in capsys.readouterr().err
+    found = json.loads((tmp_path / "report" / "result.json").read_text())["chat"]
+    assert found["n"] == 60
+    assert set(found["subjects"]) == {"a", "b"}
+
+
 def test_a_missing_package_of_the_router_is_named_before_anything_is_asked(
     calibrated: list[str], endpoints: tuple[FakeEndpoint, FakeEndpoint], monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -86,8 +86,8 @@ def execute(arguments: Namespace) -> int:
         raise BenchmarkError("--fit: a router and a scorer are fitted with scikit-learn: pip install scikit-learn")
     document = _document(arguments.file)
     judge = verifier_named(document.judge, "judge")
-    test = read_prompts(arguments.data)
-    fit = None if arguments.fit is None else read_prompts(arguments.fit)
+    test = _different(arguments.data)
+    fit = None if arguments.fit is None else _different(arguments.fit)
     if fit is not None and (shared := {one.digest for one in fit} & {one.digest for one in test}):
         raise BenchmarkError(f"--data: expected prompts that are not in --fit, got {len(shared)} that are")
     path = Path(arguments.replies) if arguments.replies else replies_beside(arguments.file)
@@ -118,6 +118,16 @@ def _write(result: ChatComparison, document: ChatDocument, arguments: Namespace)
     )
     print(f"report: {page.resolve()}\n\n{summary}")
     return 0
+
+
+def _different(path: str) -> list[ChatPrompt]:
+    """Read prompts without those that repeat an earlier one: the reply to them is no further evidence."""
+    every = read_prompts(path)
+    different = list({one.digest: one for one in reversed(every)}.values())[::-1]
+    if len(different) < len(every):
+        repeats = f"{len(every) - len(different)} of {len(every)} prompts repeat an earlier one, and are left out"
+        print(f"{path}: {repeats}", file=sys.stderr)
+    return different
 
 
 def _document(path: str) -> ChatDocument:
