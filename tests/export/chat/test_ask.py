@@ -187,6 +187,20 @@ def test_a_failure_that_passes_is_retried(serve: Serve, fault: Raw) -> None:
     assert (found.pairs, found.failures) == (8, {"local": (), "remote": ()})
 
 
+def test_a_long_wait_is_told_once(serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """A server that is busy for a while is named with its reason, so that the command does not seem to hang."""
+    monkeypatch.setattr("edgecascade.export.chat.ask._NOTICED", 0.0)
+    seen: Counter[str] = Counter()
+
+    def busy(asked: dict[str, Any]) -> Any:
+        seen[asked["messages"][-1]["content"]] += 1
+        return refusal(503, "loading") if seen[asked["messages"][-1]["content"]] == 1 else large(asked)
+
+    assert asked_of((serve(small), serve(busy)), n=6).pairs == 6
+    (record,) = caplog.records
+    assert record.getMessage().startswith("remote: HTTP 503: loading; ")
+
+
 @pytest.mark.parametrize("side", [0, 1])
 def test_an_endpoint_that_refuses_everyone_is_given_up_at_once(serve: Serve, side: int) -> None:
     """A wrong key costs one request, and the error has the server's words without the key."""

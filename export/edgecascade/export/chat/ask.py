@@ -7,6 +7,7 @@ failure that may pass is retried with growing waits.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -27,6 +28,8 @@ __all__ = ["Asked", "Progress", "ask_both", "missing"]
 
 _ATTEMPTS, _FIRST_ATTEMPTS = 6, 2  # requests about one prompt; until there has been a reply
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds
+_NOTICED = 3.0  # seconds of a wait that a person would notice
+_LOG = logging.getLogger("edgecascade")
 _PROBES = 3  # prompts that are asked before all others
 _IN_A_ROW = 8  # failures after which a side is given up
 _AHEAD = 8  # prompts for each request at once, by which an endpoint may be ahead of the other
@@ -141,6 +144,7 @@ class _Asking:
         self._lock, self._telling = Lock(), Lock()
         self._in_a_row = {"local": 0, "remote": 0}
         self._under_way: set[tuple[str, str]] = set()  # prompts that occur twice are asked once
+        self._waited: set[str] = set()
         self.stopped = Event()
         self.new, self.spent, self.until = 0, 0.0, len(prompts)
         self.failures: dict[str, list[str]] = {"local": [], "remote": []}
@@ -257,9 +261,18 @@ class _Asking:
                 if attempt + 1 == attempts or not error.retry or self.stopped.is_set():
                     raise
                 seconds = backoff(attempt, first=_FIRST_WAIT, longest=_LONGEST_WAIT) + (error.retry_after or 0.0)
-                if self.stopped.wait(min(seconds, 2 * _LONGEST_WAIT)):
+                seconds = min(seconds, 2 * _LONGEST_WAIT)
+                self._tell(endpoint.side, error, seconds)
+                if self.stopped.wait(seconds):
                     raise
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _tell(self, side: str, error: RemoteError, seconds: float) -> None:
+        """Log the first wait of a side that a person would notice."""
+        with self._telling:
+            if seconds >= _NOTICED and side not in self._waited:
+                self._waited.add(side)
+                _LOG.warning("%s; asked again in %.0f s, and so on after growing waits", error, seconds)
 
 
 def _is_hopeless(error: RemoteError) -> bool:
