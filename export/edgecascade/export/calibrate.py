@@ -450,16 +450,16 @@ def check_text(model: ModelProto, path: str | os.PathLike[str], out: str | os.Pa
     """Check, before a model runs, that its tokenizer can lie beside a file that is to be made of it.
 
     Args:
-        model: The body.
-        path: Its file; the tokenizer lies beside it.
-        out: The file to write.
+        model: the body.
+        path: its file; the tokenizer lies beside it.
+        out: the file to write.
 
     Returns:
-        The name of the tokenizer's file; None if the body does not take text.
+        the name of the tokenizer's file; None if the body does not take text.
 
     Raises:
-        ExportError: Another model's tokenizer lies there.
-        ModelFileError: The body's tokenizer is missing or has changed.
+        ExportError: another model's tokenizer lies there.
+        ModelFileError: the body's tokenizer is missing or has changed.
     """
     preprocessing = read_preprocessing(_properties(model).get(PREPROCESSING_KEY), str(path))
     if not isinstance(preprocessing, TextPreprocessing):
