@@ -311,7 +311,7 @@ def test_verifiers_are_found_by_name_with_their_options(text: str, wanted: objec
     [
         ("magic", "^--verifier: expected box-f1, "),
         ("contain", r"did you mean contains\?$"),
-        ("math:sqtr", r"^--verifier: expected a name in math, got 'sqtr'; did you mean sqrt\?$"),
+        ("math:sqtr", r"^--verifier: cannot import 'sqtr' from math; did you mean sqrt\?$"),
         ("exact:iou=1", "^--verifier: expected options of exact .*'iou=1'"),
         ("within", r"^--verifier: expected within:tolerance=\.\.\., got 'within'"),
         ("within:tolerance=much", "^--verifier: within:tolerance: expected a number, got 'much'"),

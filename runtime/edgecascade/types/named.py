@@ -83,7 +83,7 @@ def own(text: str, argument: str) -> Any:
     try:
         module = _imported(path) if path.suffix == ".py" else import_module(where)
         if not hasattr(module, name):
-            raise ArgumentError(f"{argument}: expected a name in {where}, got {name!r}{like(name, vars(module))}")
+            raise ArgumentError(f"{argument}: cannot import {name!r} from {where}{like(name, vars(module))}")
         found = getattr(module, name)
         found = found() if isclass(found) else found
     except EdgecascadeError:
