@@ -216,6 +216,7 @@ def test_an_endpoint_that_refuses_everyone_is_given_up_at_once(serve: Serve, sid
     with pytest.raises(ExportError, match=f"{name}: HTTP 401: wrong key") as caught:
         asked_of((servers[0], servers[1]), **given)
     assert "0123456789" not in str(caught.value)
+    assert f"--{name}-header-file" in str(caught.value)
     assert len(servers[side].requests) == 1
     assert {one.get("authorization") for one in servers[1 - side].headers} <= {None}
 

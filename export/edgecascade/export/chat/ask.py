@@ -169,7 +169,7 @@ class _Asking:
                     reply = self._ask(endpoint, at, position, _FIRST_ATTEMPTS)
                 except RemoteError as error:
                     if not error.about_input or _is_hopeless(error):
-                        raise ExportError(str(error)) from error
+                        raise ExportError(f"{error}{_cure(error, endpoint.side)}") from error
                     why = str(error)
                     continue
             if reply is None or not reply.unscored:
@@ -277,3 +277,9 @@ class _Asking:
 
 def _is_hopeless(error: RemoteError) -> bool:
     return isinstance(error, RemoteRefusal) and error.status in _HOPELESS
+
+
+def _cure(error: RemoteError, side: str) -> str:
+    """Return what to check where an endpoint lets nobody in, or an empty text."""
+    shut = isinstance(error, RemoteRefusal) and error.status in ("401", "403")
+    return f"; check the headers for the {side} endpoint (--{side}-header-file)" if shut else ""
