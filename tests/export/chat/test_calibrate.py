@@ -581,3 +581,23 @@ def test_too_few_replies_are_refused() -> None:
     same = [ChatReply("x", "m", logprobs=(-1.0,))] * 20
     with pytest.raises(CalibrationError, match="score: expected different numbers"):
         plan_chat(prompts, same, same, Contains(), CertifiedLoss(0.1))
+
+
+def test_an_unknown_option_is_refused_before_anything_is_asked(serve: Serve, tmp_path: Path) -> None:
+    """It would otherwise be found by the plan, when all replies are paid for."""
+    from edgecascade.calibration import MostAccuracy
+    from edgecascade.export import calibrate_chat
+    from edgecascade.export.chat.prompts import ChatPrompt
+
+    servers, prompts = (serve(small), serve(large)), [ChatPrompt(({"role": "user", "content": "Hi"},), "1")]
+    with pytest.raises(ArgumentError, match=r"options: .*got fields"):
+        calibrate_chat(
+            prompts,
+            tmp_path / "chat.json",
+            local=servers[0].url,
+            remote=servers[1].url,
+            judge="contains",
+            objective=MostAccuracy(0.3),
+            fields={"max_tokens": 3},
+        )
+    assert servers[0].requests == servers[1].requests == []

@@ -126,6 +126,8 @@ def calibrate_chat(
         ArgumentError: an argument is out of range.
     """
     check_out(out)  # before anything is asked, which costs time and money
+    if unknown := options.keys() - signature(plan_task).parameters.keys():
+        raise ArgumentError(f"options: expected those of plan_task, got {', '.join(sorted(unknown))}")
     if isinstance(prompts, str | os.PathLike):
         refuse_same(out, {"the prompts": prompts})
         given = read_prompts(prompts)
