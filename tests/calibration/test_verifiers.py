@@ -275,7 +275,8 @@ def test_labels_that_are_numbered_in_two_ways_are_found(
     answers: Sequence[Any], references: Sequence[Any], apart: tuple[str, str] | None
 ) -> None:
     """Both sides often have some that the other never has; a rare label on either side means nothing."""
-    said = labels_apart(answers, references)
+    said = labels_apart(BoxF1(), answers, references)
+    assert labels_apart(BoxF1(labels=False), answers, references) is None
     if apart is None:
         assert said is None
     else:

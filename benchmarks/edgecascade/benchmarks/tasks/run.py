@@ -149,7 +149,6 @@ def task_values(
         )
     decided = [one for _, one in found.results]
     both_answers = [*(answer for answer, _ in found.results), *replies.results]
-    compared = getattr(verifier, "labels", True) is not False
     values = TaskValues(
         score=found.score,
         confidence=_column(decided, "confidence").astype(np.float32),
@@ -158,7 +157,7 @@ def task_values(
         local=local,
         remote=verify(verifier, replies.results, data.references, model="remote"),
     )
-    return values, labels_apart(both_answers, data.references) if compared else None
+    return values, labels_apart(verifier, both_answers, data.references)
 
 
 def _column(decided: Sequence[Mapping[str, Any]], name: str) -> NDArray[Any]:

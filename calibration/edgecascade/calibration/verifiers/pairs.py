@@ -30,15 +30,18 @@ def paired(answers: Sequence[Any], references: Sequence[Any]) -> Iterator[tuple[
     yield from zip(answers, references, strict=True)
 
 
-def labels_apart(answers: Sequence[Any], references: Sequence[Any]) -> str | None:
+def labels_apart(verifier: Verifier[Any], answers: Sequence[Any], references: Sequence[Any]) -> str | None:
     """Return a sentence where labels of boxes or classes of pixels seem to be numbered in two ways, else None.
 
     They are if both sides often have labels that the other never has.
 
     Args:
+        verifier: of the answers; one that compares places alone (`labels=no`) has no use for labels.
         answers: `Detections`, mappings with `labels` [k], or maps of whole numbers; others have no labels.
         references: the same.
     """
+    if getattr(verifier, "labels", True) is False:
+        return None
     ours, theirs = (Counter(label for one in side for label in _labels(one)) for side in (answers, references))
     alone = [
         {label: n for label, n in one.items() if label not in other} for one, other in ((ours, theirs), (theirs, ours))

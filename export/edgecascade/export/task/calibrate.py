@@ -220,8 +220,7 @@ def judge_and_write(
     local_value = verify(judge, local.results, references, model="local model")
     theirs = ask_for_outputs(remote, inputs, ours if other is None else other, outputs=remote_outputs)
     remote_value = verify(judge, theirs.results, references, model="remote")
-    compared = getattr(judge, "labels", True) is not False
-    apart = labels_apart([*local.results, *theirs.results], references) if compared else None
+    apart = labels_apart(judge, [*local.results, *theirs.results], references)
     return write_task(
         found,
         out,
